@@ -1,0 +1,1 @@
+"""ff3d: meshes to compact neural shapes."""
