@@ -1,0 +1,326 @@
+"""The commands. Each parses its options, calls what does the work, and ends by saying where its results lie."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
+
+from ff3d.settings import PRESETS, FitConfig, MappingName, make_config
+
+if TYPE_CHECKING:
+    from ff3d.field import OccupancyField
+
+log = logging.getLogger("ff3d")
+
+MeshName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh file, or the name of one in meshes/")]
+RunName = Annotated[Positional[Path], arg(metavar="RUN", help="the folder of a fit, or a field's .safetensors file")]
+Output = Annotated[Path | None, arg(aliases=["-o"])]
+Settings = Annotated[FitConfig, arg(name="")]
+
+
+@dataclass
+class FitCommand:
+    """Fit one field to a mesh and keep it in a run folder."""
+
+    mesh: MeshName
+    settings: Settings
+    out: Path | None = None
+    """run folder; the same command again goes on with an unfinished fit (default: runs/MESH-MAPPING)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.mesh import find_mesh, load_mesh
+        from ff3d.runs import MeshSource, Run, new_folder
+
+        path = find_mesh(self.mesh)
+        mesh, source = load_mesh(path), MeshSource.of(path)
+        config = make_config(**asdict(self.settings))
+
+        def unfinished(folder: Path) -> bool:
+            run = Run(folder)
+            return run.config_path.exists() and not run.finished and run.belongs_to(config, source)
+
+        folder = self.out or new_folder(Path("runs"), f"{path.stem}-{config.mapping}", reusable=unfinished)
+        run = Run(folder)
+        fit = run.fit(mesh, config, source, command=shlex.join(sys.argv), progress_bar=True)
+        _say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
+        if fit.progress.history:
+            _say("held-out IoU: " + _scores(fit.progress.history[-1]["iou"]))
+        if fit.progress.interrupted:
+            _say("interrupted; the field so far is saved, and the same command goes on from here")
+            if self.out is None:
+                _say(f"(with --out {folder})")
+        _say(f"results: {folder}")
+        return 130 if fit.progress.interrupted else 0
+
+
+@dataclass
+class CompareCommand:
+    """Fit several mappings to a mesh on the same footing; extract, measure and picture each."""
+
+    mesh: MeshName
+    settings: Settings
+    mappings: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
+    """the mappings to compare"""
+    resolution: int = 192
+    """grid cells along the longest side of each extracted mesh"""
+    out: Path | None = None
+    """results folder; the same command again goes on where it was (default: runs/MESH)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.benchmark import compare
+        from ff3d.mesh import find_mesh
+        from ff3d.report import table, write_report
+        from ff3d.runs import MeshSource, Run, new_folder
+
+        if not self.mappings or len(set(self.mappings)) < len(self.mappings):
+            raise ValueError(f"--mappings must name each mapping once, got {' '.join(self.mappings) or 'none'}")
+        path = find_mesh(self.mesh)
+        source, settings = MeshSource.of(path), make_config(**asdict(self.settings))
+
+        def same(folder: Path) -> bool:
+            runs = [(Run(folder / name), replace(settings, mapping=name)) for name in self.mappings]
+            begun = [(run, config) for run, config in runs if run.config_path.exists()]
+            complete = len(begun) == len(runs) and all(run.finished for run, _ in begun)
+            return not complete and all(run.belongs_to(config, source) for run, config in begun)
+
+        folder = self.out or new_folder(Path("runs"), path.stem, reusable=same)
+        comparison = compare(
+            path,
+            self.mappings,
+            settings,
+            folder,
+            resolution=self.resolution,
+            command=shlex.join(sys.argv),
+            progress_bar=True,
+        )
+        files = write_report(comparison, folder)
+        _say("\n" + table(comparison.rows) + "\n")
+        for row in comparison.rows:
+            if row.failure:
+                _say(f"{row.mapping} failed: {row.failure}")
+        _say(f"best near the surface: {comparison.best.mapping}")
+        if comparison.interrupted:
+            _say("interrupted; the same command goes on from here")
+        _say(f"results: {folder}   picture: {files[1]}   report: {files[0]}")
+        return 130 if comparison.interrupted else int(all(row.failure for row in comparison.rows))
+
+
+@dataclass
+class ExtractCommand:
+    """Extract a run's surface as a watertight mesh in the input's coordinates."""
+
+    run: RunName
+    resolution: int = 256
+    """grid cells along the longest side of the field's box"""
+    output: Output = None
+    """.ply, .obj, .stl or .glb, by the ending (default: mesh.ply in the run's folder)"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.mesh import check_mesh_ending, save_mesh
+
+        output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
+        check_mesh_ending(output)
+        shape = _load(self.run, self.device).extract_mesh(self.resolution, progress=True)
+        save_mesh(shape, output)
+        _say(f"{len(shape.faces):,} faces, closed, volume {shape.volume:.6g}")
+        _say(f"results: {output}")
+        return 0
+
+
+@dataclass
+class EvaluateCommand:
+    """Measure a run: IoU of the field; Chamfer, F-score and normal consistency of its mesh."""
+
+    run: RunName
+    mesh: str | None = None
+    """the reference mesh; its test points are drawn anew from --seed"""
+    testset: Path | None = None
+    """a .npz of frozen test points: uniform, uniform_inside, boundary_face, ... (IoU only)"""
+    resolution: int = 256
+    """grid cells along the longest side of the extracted mesh"""
+    seed: int = 0
+    """seed of the test points"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    as_json: Annotated[bool, arg(name="json")] = False
+    """print one line of JSON"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.benchmark import evaluate
+        from ff3d.mesh import load_mesh
+        from ff3d.metrics import surface_distances
+        from ff3d.sampling import TEST_KINDS, load_test_sets, test_points
+
+        if (self.mesh is None) == (self.testset is None):
+            raise ValueError("give one of --mesh MESH and --testset FILE.npz")
+        field = _load(self.run, self.device)
+        result: dict[str, Any]
+        if self.testset is not None:
+            result = {"iou": evaluate(field, load_test_sets(self.testset))}
+        else:
+            reference = load_mesh(str(self.mesh))
+            log.info("labelling the test points")
+            tests = {kind: test_points(reference, kind, seed=self.seed) for kind in TEST_KINDS}
+            result = {"iou": evaluate(field, tests)}
+            shape = field.extract_mesh(self.resolution, progress=not self.as_json)
+            result |= asdict(surface_distances(shape, reference, seed=self.seed))
+        if self.as_json:
+            _say(json.dumps(result))
+        else:
+            _say("IoU  " + _scores(result.pop("iou")))
+            for name, value in result.items():
+                _say(f"{name}  {value:.6g}")
+            _say(f"measured: {self.run}")
+        return 0
+
+
+@dataclass
+class LabelCommand:
+    """Label points inside (True) or outside (False) a mesh by its generalized winding number."""
+
+    mesh: MeshName
+    points: Annotated[Positional[Path], arg(metavar="POINTS.npy", help="(n, 3) numbers, input coordinates")]
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """where the labels go: a .npy of bool (n,)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        import numpy as np
+        from tqdm import tqdm
+
+        from ff3d.files import write_whole
+        from ff3d.mesh import load_mesh
+        from ff3d.occupancy import WindingNumberOracle, check_points
+
+        try:
+            points = np.load(self.points, allow_pickle=False, mmap_mode="r")
+            check_points(points[:0])
+        except (OSError, ValueError, EOFError, TypeError, IndexError) as error:
+            raise ValueError(f"{self.points}: expected a .npy of points (n, 3) ({error})") from error
+        oracle = WindingNumberOracle(load_mesh(self.mesh))
+        labels, chunk = np.empty(len(points), dtype=bool), 2**18
+        for start in tqdm(range(0, len(points), chunk), desc="labels", delay=2):
+            labels[start : start + chunk] = oracle(points[start : start + chunk])
+        with write_whole(self.output) as temporary, temporary.open("wb") as file:
+            np.save(file, labels)
+        _say(f"{int(labels.sum()):,} of {len(labels):,} points are inside")
+        _say(f"results: {self.output}")
+        return 0
+
+
+@dataclass
+class InspectCommand:
+    """Say what a mesh is made of, what is wrong with it, and what ff3d will do about that."""
+
+    mesh: MeshName
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.mesh import find_mesh, inspect_mesh, load_mesh
+
+        path = find_mesh(self.mesh)
+        report = inspect_mesh(load_mesh(path))
+        _say(f"{path}\n{report}")
+        for line in report.advice():
+            _say(f"- {line}")
+        return 0
+
+
+@dataclass
+class SamplesCommand:
+    """Write the sample shapes: bunny, knot, gyroid, bracket and soup."""
+
+    directory: Annotated[Positional[Path], arg(metavar="DIR")] = Path("meshes")
+    """where to"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.shapes import write_samples
+
+        for path in write_samples(self.directory):
+            _say(str(path))
+        _say(f"results: {self.directory}")
+        return 0
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d") -> int:
+    """Run one command; return 0, or a non-zero code after one clear line (a traceback with --debug)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [it for it in arguments if it != "--debug"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return _parse(arguments, prog)()
+    except KeyboardInterrupt:
+        log.error("%s: interrupted", prog)
+        return 130
+    except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
+        if debug:
+            raise
+        log.error("%s: error: %s", prog, str(error) or type(error).__name__)
+        return 1
+
+
+def _parse(arguments: list[str], prog: str) -> Callable[[], int]:
+    """The command that the arguments describe. --preset decides what the other settings start from."""
+    chosen = [value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"]
+    chosen += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
+    settings = PRESETS.get(chosen[-1] if chosen else "fast", PRESETS["fast"])
+    if "compare" in arguments[:1] and any(it.split("=")[0] == "--mapping" for it in arguments):
+        raise ValueError("compare takes --mappings (several), not --mapping")
+    missing: Any = tyro.MISSING
+    commands = {
+        "fit": FitCommand(missing, settings),
+        "compare": CompareCommand(missing, settings),
+        "extract": ExtractCommand(missing),
+        "evaluate": EvaluateCommand(missing),
+        "label": LabelCommand(missing, missing, missing),
+        "inspect": InspectCommand(missing),
+        "samples": SamplesCommand(),
+    }
+    # mypy cannot follow a Union that is put together at run time
+    choice: Any = Union[  # noqa: UP007
+        tuple(
+            Annotated[type(command), subcommand(name, default=command, description=type(command).__doc__)]
+            for name, command in commands.items()
+        )
+    ]
+    chosen_command: Callable[[], int] = tyro.cli(
+        choice,
+        args=arguments,
+        prog=prog,
+        description="ff3d: meshes to compact neural shapes. Each command has its own --help; "
+        "--debug shows the traceback of an error.",
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    )
+    return chosen_command
+
+
+def _load(run: Path, device: str) -> OccupancyField:
+    """The field of a run's folder, or of a field's file."""
+    from ff3d.field import load_field
+    from ff3d.runs import Run
+
+    return load_field(run, device=device) if run.suffix == ".safetensors" else Run(run).load(device=device)
+
+
+def _scores(scores: dict[str, float]) -> str:
+    return "  ".join(f"{kind} {score:.4f}" for kind, score in scores.items())
+
+
+def _say(text: str) -> None:
+    """Results go to standard output; the log and the bars to standard error."""
+    print(text, flush=True)  # noqa: T201  (this is the command line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""OccupancyField: an input mapping and a small network -> logits; save and load by safetensors alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from ff3d.files import write_whole
+from ff3d.mapping import InputMapping
+from ff3d.mesh import UnitCube
+from ff3d.occupancy import check_points
+
+if TYPE_CHECKING:
+    import trimesh
+
+FORMAT, VERSION = "ff3d.field", 1  # the header is one entry: safetensors keeps no order among several
+OUTSIDE_LOGIT = -100.0
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    # in place: the layer's own output is not needed again, and memory traffic is a third of a training step
+    "relu": lambda x: F.relu(x, inplace=True),
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sine": torch.sin,
+}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class FieldError(ValueError):
+    """A field file that cannot be used; the message names the file and the fault."""
+
+
+def best_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; any other name is taken as torch's.
+
+    Raises ValueError if that device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); try --device auto") from error
+    return device
+
+
+def best_precision(device: torch.device) -> str:
+    """`bfloat16` where the hardware multiplies it fast (AVX512-BF16 or AMX, CUDA), else `float32`."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+    return "float32"
+
+
+class OccupancyField(nn.Module):
+    """A shape as a network: gamma(x) -> `depth` hidden layers of `width` -> one logit, > 0 inside.
+
+    mapping: the input mapping, on unit coordinates.  cube: input coordinates <-> unit coordinates.
+    bounds: (2, 3), input coordinates: the box that was sampled in training; outside it everything is outside.
+    precision: what the network's products run in; weights are float32 always.
+    source: where the labels came from (plain JSON values), carried along in the file.
+    Weights: Glorot normal, biases N(0, 0.01^2), as in the authors' notebook, from `seed`.
+    """
+
+    def __init__(
+        self,
+        mapping: InputMapping,
+        *,
+        width: int = 256,
+        depth: int = 4,
+        activation: str = "relu",
+        cube: UnitCube,
+        bounds: ArrayLike,
+        precision: str = "float32",
+        source: dict[str, Any] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        if width < 1 or depth < 1:
+            raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
+        box = np.array(bounds, dtype=np.float64)
+        if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
+            raise ValueError(f"bounds must be (2, 3), finite, lower corner first, got {box.tolist()}")
+        self.mapping, self.cube, self.bounds = mapping, cube, box
+        self.width, self.depth, self.activation = width, depth, activation
+        self.precision, self.source = precision, source or {}
+        sizes = [mapping.features, *[width] * depth, 1]
+        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            nn.init.xavier_normal_(layer.weight, generator=generator)  # type: ignore[arg-type]
+            nn.init.normal_(layer.bias, std=0.01, generator=generator)  # type: ignore[arg-type]
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of trained weights and biases."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.mapping.frequencies.device
+
+    def forward(self, unit_points: Tensor) -> Tensor:
+        """unit_points (n, 3), unit coordinates -> logits (n,) float32."""
+        dtype = PRECISIONS[self.precision]
+        activate = ACTIVATIONS[self.activation]
+        if unit_points.requires_grad:
+            hidden = self.mapping(unit_points).to(dtype)
+        else:
+            hidden = self.mapping.encode(unit_points, dtype)
+        *body, head = (layer for layer in self.layers if isinstance(layer, nn.Linear))
+        for layer in body:
+            hidden = activate(F.linear(hidden, layer.weight.to(dtype), layer.bias.to(dtype)))
+        return F.linear(hidden, head.weight.to(dtype), head.bias.to(dtype)).squeeze(-1).float()
+
+    @torch.no_grad()
+    def logits(self, points: ArrayLike, *, chunk: int = 2**15) -> NDArray[np.float32]:
+        """points (n, 3), input coordinates -> logits (n,) float32; `OUTSIDE_LOGIT` outside the field's box."""
+        points = check_points(points)
+        answer = np.full(len(points), OUTSIDE_LOGIT, dtype=np.float32)
+        inside_box = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(axis=1)
+        asked = np.flatnonzero(inside_box)
+        for start in range(0, len(asked), chunk):
+            rows = asked[start : start + chunk]
+            unit = self.cube.to_unit(points[rows]).astype(np.float32)
+            answer[rows] = self(torch.from_numpy(unit).to(self.device)).cpu().numpy()
+        return answer
+
+    def occupancy(self, points: ArrayLike) -> NDArray[np.float32]:
+        """points (n, 3), input coordinates -> the probability of being inside, (n,) float32 in [0, 1]."""
+        return torch.from_numpy(self.logits(points)).sigmoid().numpy()
+
+    def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """points (n, 3), input coordinates -> (n,) bool, True inside."""
+        return self.logits(points) > 0
+
+    def extract_mesh(self, resolution: int = 256, *, progress: bool = False) -> trimesh.Trimesh:
+        """The field's surface as a watertight mesh in input coordinates; see `ff3d.extract_mesh`."""
+        from ff3d.extraction import extract_mesh
+
+        return extract_mesh(self.logits, self.bounds, resolution=resolution, progress=progress)
+
+    def save(self, path: str | Path) -> None:
+        """Write the field to one .safetensors file, whole or not at all. No pickle: loading runs no code."""
+        from safetensors.torch import save_file
+
+        header = {
+            "version": VERSION,
+            "mapping": self.mapping.name,
+            "width": self.width,
+            "depth": self.depth,
+            "activation": self.activation,
+            "cube": self.cube.to_json(),
+            "bounds": self.bounds.tolist(),
+            "source": self.source,
+        }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with write_whole(path) as temporary:
+            save_file(tensors, temporary, {FORMAT: json.dumps(header)})
+
+
+def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
+    """Read a field that `OccupancyField.save` wrote; its products run in what is fast on this device.
+
+    Raises FieldError, naming the file and the fault, for a missing or truncated file, another format or version, a
+    header that is not understood, tensors of the wrong names or shapes, and values that are NaN or infinite.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FieldError(f"{path}: no such file; expected a field that ff3d saved (field.safetensors)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FieldError(f"{path}: not a whole safetensors file ({error})") from error
+    if FORMAT not in metadata:
+        raise FieldError(f"{path}: a safetensors file, but not one of ff3d's fields")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+            raise FieldError(f"{path}: {name} is not finite float32; the fit diverged or the file was changed")
+    try:
+        header = json.loads(metadata[FORMAT])
+        if header["version"] != VERSION:
+            raise FieldError(f"format version {header['version']}, this ff3d reads version {VERSION}: update ff3d?")
+        field = _assemble(header, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
+    chosen = best_device(device)
+    field.precision = best_precision(chosen)
+    return field.to(chosen)
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyField:
+    """The field of a file's header and tensors; any mismatch raises before a network is built."""
+    width, depth = int(header["width"]), int(header["depth"])
+    mapping = InputMapping(header["mapping"], tensors["mapping.frequencies"])
+    sizes = [mapping.features, *[width] * depth, 1] if depth <= len(tensors) else []
+    expected = {"mapping.frequencies": tuple(mapping.frequencies.shape)}
+    for index, (m, n) in enumerate(pairwise(sizes)):
+        expected |= {f"layers.{index}.weight": (n, m), f"layers.{index}.bias": (n,)}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        wrong = sorted(set(found.items()) ^ set(expected.items()))
+        raise ValueError(f"tensors {wrong[:4]} do not fit width {width}, depth {depth}")
+    field = OccupancyField(
+        mapping,
+        width=width,
+        depth=depth,
+        activation=header["activation"],
+        cube=UnitCube.from_json(header["cube"]),
+        bounds=header["bounds"],
+        source=header["source"],
+    )
+    field.load_state_dict(tensors)
+    return field

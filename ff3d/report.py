@@ -1,0 +1,92 @@
+"""Result rows -> a Markdown page, the terminal's table and the picture; computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ff3d.benchmark import Comparison, Row
+from ff3d.files import write_text
+from ff3d.rendering import Entry, comparison_picture, save_picture
+
+COLUMNS = ("mapping", "uniform", "boundary_face", "boundary_area", "Chamfer", "F-score", "normals", "steps", "s", "KB")
+
+
+def write_report(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write report.md and compare.png into `folder`, each whole or not at all; return their paths."""
+    picture, page = folder / "compare.png", folder / "report.md"
+    entries = [
+        Entry(row.mapping, shape, f"IoU {row.iou['uniform']:.3f} / {row.iou['boundary_face']:.3f}", row.failure or "")
+        for row, shape in zip(comparison.rows, comparison.shapes, strict=True)
+    ]
+    image = comparison_picture(
+        comparison.mesh,
+        entries,
+        inside=comparison.oracle,
+        title=comparison.name,
+        subtitle=f"{budget(comparison)} a mapping, IoU uniform / boundary",
+    )
+    save_picture(image, picture)
+    write_text(page, _page(comparison))
+    return [page, picture]
+
+
+def budget(comparison: Comparison) -> str:
+    """The budget in words: '30 s' or '2,000 steps'."""
+    config = comparison.config
+    return f"{config.steps:,} steps" if config.steps else f"{config.seconds:g} s"
+
+
+def table(rows: list[Row], *, markdown: bool = False) -> str:
+    """The rows as a table with aligned columns, for the terminal or for Markdown."""
+    lines = [list(COLUMNS), *[_cells(row) for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    joint, edge = (" | ", "|") if markdown else ("  ", "")
+    texts = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        texts.append(f"{edge} {joint.join(cells)} {edge}".strip())
+    if markdown:
+        texts.insert(1, "|---|" + "---:|" * (len(COLUMNS) - 1))
+    return "\n".join(texts)
+
+
+def _cells(row: Row) -> list[str]:
+    scores = [f"{row.iou[kind]:.4f}" for kind in ("uniform", "boundary_face", "boundary_area")]
+    surface = row.surface
+    distances = (
+        [f"{surface.chamfer:.5f}", f"{surface.f_score:.4f}", f"{surface.normal_consistency:.4f}"]
+        if surface
+        else ["-", "-", "-"]
+    )
+    return [row.mapping, *scores, *distances, f"{row.steps:,}", f"{row.seconds:.1f}", f"{row.bytes / 1000:,.0f}"]
+
+
+def _page(comparison: Comparison) -> str:
+    """The Markdown page: picture, table, what the columns mean, and how it was made."""
+    config = comparison.config
+    failures = [f"- {row.mapping} failed: {row.failure}" for row in comparison.rows if row.failure]
+    return "\n".join(
+        [
+            f"# {comparison.name}: {len(comparison.rows)} mappings, {budget(comparison)} each",
+            "",
+            "![ground truth and every mapping, with its errors](compare.png)",
+            "",
+            table(comparison.rows, markdown=True),
+            "",
+            *failures,
+            *([""] if failures else []),
+            "- uniform, boundary_face, boundary_area: intersection over union of the field with the mesh on 262,144",
+            "  held-out points each, uniform in the box, near uniformly chosen faces, near the surface by area",
+            "  (noise 0.01 unit; Tancik et al. 2020, section E.2).",
+            "- Chamfer, F-score, normals: of the extracted mesh; distances as a share of the longest side of the box.",
+            "- s: seconds of labelling and training. KB: size of the field's file.",
+            "",
+            f"Mesh {comparison.source.name}, sha256 {comparison.source.sha256}.",
+            f"Preset {config.preset}, {config.depth} hidden layers of {config.width}, batch {config.batch_size:,}, "
+            f"seed {config.seed}. Each mapping's folder holds its config.json, metrics.jsonl, field and mesh.",
+            "",
+        ]
+    )

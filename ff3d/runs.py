@@ -1,0 +1,156 @@
+"""The run folder: what is in it, written whole or not at all, readable after it is moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ff3d.field import OccupancyField, load_field
+from ff3d.files import write_text
+from ff3d.settings import FitConfig
+from ff3d.training import Fit, FitError, Progress, train
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.metrics import LabelledPoints
+    from ff3d.occupancy import Oracle
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class MeshSource:
+    """Where a run's labels came from: the mesh file's name (no path: a run can be moved) and its sha256."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> MeshSource:
+        """Read the file's name and hash."""
+        with path.open("rb") as file:
+            return cls(path.name, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+class Run:
+    """A folder with config.json, field.safetensors, metrics.jsonl and, while unfinished, checkpoint.safetensors."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.config_path = self.folder / "config.json"
+        self.field_path = self.folder / "field.safetensors"
+        self.metrics_path = self.folder / "metrics.jsonl"
+        self.checkpoint_path = self.folder / "checkpoint.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the fit reached the end of its budget."""
+        return self.field_path.exists() and not self.checkpoint_path.exists()
+
+    def belongs_to(self, config: FitConfig, source: MeshSource) -> bool:
+        """Whether this folder's config.json holds the same settings and the same mesh."""
+        recorded = self.record()
+        return bool(recorded["fit"] == _plain(config) and recorded["mesh"] == _plain(source))
+
+    def record(self) -> dict[str, Any]:
+        """config.json as plain data; RunError if it is missing or is not one of ff3d's."""
+        try:
+            recorded = json.loads(self.config_path.read_text(encoding="utf-8"))
+            if not {"fit", "mesh"} <= recorded.keys():
+                raise ValueError("no fit and mesh in it")
+        except FileNotFoundError:
+            raise RunError(f"{self.folder}: no run here (config.json is missing); ff3d fit makes one") from None
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{self.config_path}: not a run's config.json ({error})") from error
+        return dict(recorded)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one an evaluation; none yet is an empty list."""
+        if not self.metrics_path.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+
+    def load(self, *, device: str = "auto") -> OccupancyField:
+        """The run's field; RunError if there is none yet."""
+        if not self.field_path.exists():
+            raise RunError(f"{self.folder}: no field.safetensors here; expected the folder of a fit")
+        return load_field(self.field_path, device=device)
+
+    def fit(
+        self,
+        mesh: trimesh.Trimesh,
+        config: FitConfig,
+        source: MeshSource,
+        *,
+        command: str = "",
+        oracle: Oracle | None = None,
+        held_out: dict[str, LabelledPoints] | None = None,
+        progress_bar: bool = False,
+    ) -> Fit:
+        """Fit in this folder: new, or on from its checkpoint; a finished run of the same settings is only read.
+
+        Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same call goes on.
+        Raises RunError if the folder holds a run of other settings or another mesh.
+        """
+        if self.config_path.exists():
+            if not self.belongs_to(config, source):
+                raise RunError(f"{self.folder}: holds a run of other settings or another mesh; give another --out")
+            if self.finished:
+                progress = Progress(history=self.history())
+                progress.step = progress.history[-1]["step"] if progress.history else 0
+                progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
+                return Fit(self.load(device=config.device), config, progress)
+        else:
+            write_text(self.config_path, json.dumps(_record(config, source, command), indent=2) + "\n")
+        try:
+            result = train(
+                mesh,
+                config,
+                oracle=oracle,
+                held_out=held_out,
+                on_evaluation=lambda progress: self._write_history(progress.history),
+                checkpoint=self.checkpoint_path,
+                progress_bar=progress_bar,
+                source=_plain(source),
+            )
+        except FitError as error:
+            raise FitError(f"{self.folder}: {error}") from error
+        self._write_history(result.progress.history)
+        result.field.save(self.field_path)
+        if not result.progress.interrupted:
+            self.checkpoint_path.unlink(missing_ok=True)
+        return result
+
+    def _write_history(self, history: list[dict[str, Any]]) -> None:
+        write_text(self.metrics_path, "".join(json.dumps(row) + "\n" for row in history))
+
+
+def new_folder(parent: Path, name: str, *, reusable: Any = None) -> Path:
+    """`parent/name`, or name-2, name-3, ... : the first that does not exist, or that `reusable(folder)` accepts."""
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists() or (reusable is not None and reusable(folder)):
+            return folder
+        number += 1
+
+
+def _plain(data: Any) -> dict[str, Any]:
+    """A dataclass as it reads back from JSON (tuples become lists)."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(data))))
+
+
+def _record(config: FitConfig, source: MeshSource, command: str) -> dict[str, Any]:
+    """Everything needed to repeat the fit."""
+    libraries = ("ff3d", "torch", "numpy", "libigl", "trimesh")
+    versions = {"python": platform.python_version()} | {it: importlib.metadata.version(it) for it in libraries}
+    return {"fit": _plain(config), "mesh": _plain(source), "command": command, "versions": versions}

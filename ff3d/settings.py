@@ -1,0 +1,154 @@
+"""Every setting of a fit, the two presets, and how one is made from the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+MappingName = Literal["none", "basic", "positional", "gaussian", "lecture"]
+Preset = Literal["fast", "paper"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Activation = Literal["relu", "gelu", "silu", "sine"]
+Schedule = Literal["cosine", "exponential"]
+Normalisation = Literal["padded", "paper"]
+CHOICES: dict[str, Any] = {
+    "mapping": MappingName,
+    "preset": Preset,
+    "precision": Precision,
+    "activation": Activation,
+    "schedule": Schedule,
+    "cube": Normalisation,
+}
+
+DEFAULT_SECONDS = 30.0
+# Tuned on Lucy and the sample shapes at 30 s with the fast preset, every mapping over the same grid of rates
+FAST_LEARNING_RATE = {"none": 2e-3, "basic": 2e-3, "positional": 2e-3, "gaussian": 2e-3, "lecture": 2e-3}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Every setting of a fit. The defaults are the preset `fast`; `make_config` builds the others."""
+
+    mapping: MappingName = "gaussian"
+    """the input mapping"""
+    seconds: float | None = None
+    """budget: seconds of labelling and training (evaluation comes on top); 30 if there are no steps"""
+    steps: int | None = None
+    """budget: training steps, in place of --seconds; makes the result repeatable bit for bit"""
+    preset: Preset = "fast"
+    """fast: this project's best settings; paper: Tancik et al. 2020 to the letter (10,000 steps)"""
+    seed: int = 0
+    """seed of the frequencies, weights and samples"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    precision: Precision = "auto"
+    """what the network's products run in; auto: bfloat16 where the hardware is fast at it"""
+    frequencies: int = 256
+    """rows of the frequency matrix (positional: a third on each axis)"""
+    scale: float | None = None
+    """gaussian, lecture: standard deviation; positional: highest frequency; cycles per unit"""
+    notebook: bool = False
+    """positional frequencies as in the authors' notebook, one dead sine an axis"""
+    width: int = 256
+    """units in a hidden layer"""
+    depth: int = 4
+    """hidden layers"""
+    activation: Activation = "relu"
+    """activation after each hidden layer"""
+    batch_size: int = 8192
+    """points in a step"""
+    learning_rate: float | None = None
+    """Adam's rate at the start; by default the one tuned for the mapping"""
+    schedule: Schedule = "cosine"
+    """cosine: short warm-up, then to 0; exponential: to 1/100, both over the whole budget"""
+    pool_size: int = 2**20
+    """points that are drawn and labelled together"""
+    passes: int = 4
+    """times that a pool is gone through before the next is drawn"""
+    uniform: float = 0.5
+    """share of points uniform in the box; the rest lie near the surface"""
+    widths: tuple[float, ...] = (0.003, 0.01, 0.03)
+    """widths of the noise near the surface, in units (the cube's side)"""
+    cube: Normalisation = "padded"
+    """padded: box centred, 5% room on each side; paper: about the mean vertex, no room"""
+    margin: float = 0.03
+    """the sampled box is the mesh's bounding box grown by this many units"""
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            choices = get_args(CHOICES.get(setting.name))
+            if choices and getattr(self, setting.name) not in choices:
+                raise ValueError(
+                    f"unknown {setting.name} {getattr(self, setting.name)!r}; known: {', '.join(choices)}"
+                )
+        for name in (
+            "seconds",
+            "steps",
+            "frequencies",
+            "width",
+            "depth",
+            "batch_size",
+            "pool_size",
+            "passes",
+        ):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("learning_rate", "scale", *(["margin"] if self.margin else [])):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, got {value}")
+        if not 0 <= self.uniform <= 1 or not all(width > 0 for width in self.widths):
+            raise ValueError("uniform must lie in [0, 1] and every width must be positive")
+        if self.pool_size % self.batch_size:
+            raise ValueError(f"pool_size {self.pool_size} must be a multiple of batch_size {self.batch_size}")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at the start: the given one, or the mapping's tuned one."""
+        return FAST_LEARNING_RATE[self.mapping] if self.learning_rate is None else self.learning_rate
+
+
+PRESETS = {
+    "fast": FitConfig(),
+    # arXiv:2006.10739, section E.2, and the authors' notebook
+    "paper": FitConfig(
+        preset="paper",
+        steps=10_000,
+        notebook=True,
+        depth=7,
+        batch_size=32**3,
+        learning_rate=5e-4,
+        schedule="exponential",
+        pool_size=32**3,
+        passes=1,
+        uniform=1.0,
+        widths=(),
+        cube="paper",
+        margin=1e-3,
+    ),
+}
+
+
+def make_config(preset: str = "fast", **settings: Any) -> FitConfig:
+    """A preset with some settings changed: the one way from the API's keywords and from the command line.
+
+    A budget in seconds takes the place of the preset's steps; with no budget at all it is `DEFAULT_SECONDS`.
+    Raises ValueError for an unknown preset, an unknown setting, a value out of range, or two budgets.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    known = {setting.name for setting in dataclasses.fields(FitConfig)}
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    usual = PRESETS[preset].steps
+    seconds, steps = settings.get("seconds"), settings.get("steps", usual)
+    if seconds is not None and steps == usual:
+        steps = None
+    if seconds is not None and steps is not None:
+        raise ValueError(f"give a budget in seconds or in steps, not both (got {seconds:g} s and {steps} steps)")
+    if seconds is None and steps is None:
+        seconds = DEFAULT_SECONDS
+    return replace(PRESETS[preset], **{**settings, "seconds": seconds, "steps": steps})

@@ -1,0 +1,369 @@
+"""fit: labelled points -> a trained field. Loop, schedule, budget, checkpoint and resume."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ff3d.field import OccupancyField, best_device, best_precision
+from ff3d.files import write_whole
+from ff3d.mapping import make_mapping
+from ff3d.mesh import UnitCube
+from ff3d.settings import FitConfig, make_config
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.metrics import LabelledPoints
+    from ff3d.occupancy import Oracle
+
+log = logging.getLogger("ff3d")
+
+CHECKPOINT_SECONDS = 20.0
+
+
+class FitError(RuntimeError):
+    """A fit that cannot go on; the message says what happened and what to change."""
+
+
+@dataclass
+class Progress:
+    """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+    interrupted: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `train` returns: the field and how it came about."""
+
+    field: OccupancyField
+    config: FitConfig
+    progress: Progress
+
+
+Draw = Callable[[int], tuple[NDArray[np.float32], NDArray[np.bool_]]]
+
+
+def learning_rate_factor(schedule: str, share: float) -> float:
+    """The learning rate over its start, when `share` in [0, 1] of the budget is spent."""
+    if schedule == "exponential":
+        return float(0.01**share)  # a tenth every half: Tancik et al. 2020, 5,000 of 10,000 steps
+    return min(1.0, share / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def optimise(
+    field: OccupancyField,
+    draw: Draw,
+    config: FitConfig,
+    *,
+    evaluate: Callable[[OccupancyField], dict[str, float]] | None = None,
+    evaluations: int = 10,
+    on_evaluation: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
+    progress_bar: bool = False,
+) -> Progress:
+    """Fit `field` in place by Adam on the binary cross-entropy until the budget is spent or Ctrl-C.
+
+    draw: k -> the k-th pool, (pool_size, 3) float32 unit coordinates and (pool_size,) bool; a function of k alone,
+    so that a resumed fit sees the points that an undisturbed one sees.
+    evaluate: named held-out scores, asked `evaluations` times over the budget; its time is not part of the budget.
+    checkpoint: where to keep the state of the unfinished fit; one that is there already is gone on from.
+    Raises FitError if the loss is no longer finite, or the checkpoint belongs to other settings.
+    """
+    keep_freed_memory()
+    device = field.device
+    parameters = list(field.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=config.rate, fused=device.type in ("cpu", "cuda"))
+    progress = Progress()
+    if checkpoint is not None and checkpoint.exists():
+        progress = load_checkpoint(checkpoint, field, optimizer, config)
+    steps_per_pool = config.pool_size // config.batch_size * config.passes
+    pool_index, points, labels = -1, torch.empty(0), torch.empty(0)
+    loss = torch.tensor(progress.loss)
+    begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+
+    def share() -> float:
+        return progress.step / config.steps if config.steps else progress.seconds / (config.seconds or 1.0)
+
+    with _Interrupt() as interrupt, closing(_Bar(config, enabled=progress_bar)) as bar:
+        while share() < 1 and not interrupt.asked:
+            index, offset = divmod(progress.step, steps_per_pool)
+            if index != pool_index:
+                drawn, inside = draw(index)
+                points = torch.from_numpy(drawn).to(device)
+                labels = torch.from_numpy(inside).to(device, torch.float32)
+                pool_index = index
+            start = offset * config.batch_size % config.pool_size
+            batch = slice(start, start + config.batch_size)
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate * learning_rate_factor(config.schedule, share())
+            loss = F.binary_cross_entropy_with_logits(field(points[batch]), labels[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            progress.step += 1
+            progress.seconds = time.perf_counter() - begun
+            bar.show(progress)
+            evaluation_due = share() >= min(1.0, (len(progress.history) + 1) / evaluations)
+            checkpoint_due = checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if evaluation_due or checkpoint_due:
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                paused = time.perf_counter()
+                progress.seconds = paused - begun
+                progress.loss = float(loss.detach())
+                if not math.isfinite(progress.loss):
+                    raise FitError(f"the loss is {progress.loss} at step {progress.step}; lower the learning rate")
+                if evaluation_due:
+                    scores = evaluate(field) if evaluate else {}
+                    progress.history.append(_row(progress, config, scores))
+                    bar.show(progress, scores)
+                    if on_evaluation:
+                        on_evaluation(progress)
+                if checkpoint_due and checkpoint is not None:
+                    save_checkpoint(checkpoint, field, optimizer, progress, config)
+                    saved = time.perf_counter()
+                begun += time.perf_counter() - paused
+    if share() < 1:
+        progress.interrupted = True
+        progress.loss = float(loss.detach())
+        if checkpoint is not None and progress.step:
+            save_checkpoint(checkpoint, field, optimizer, progress, config)
+    return progress
+
+
+def train(
+    mesh: trimesh.Trimesh,
+    config: FitConfig,
+    *,
+    oracle: Oracle | None = None,
+    held_out: dict[str, LabelledPoints] | None = None,
+    on_evaluation: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
+    progress_bar: bool = False,
+    source: dict[str, Any] | None = None,
+) -> Fit:
+    """Label points of `mesh` and fit a field to them.
+
+    oracle: points -> bool; by default the mesh's generalized winding number.
+    held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training.
+    Otherwise as `optimise`.
+    """
+    from ff3d.metrics import iou
+    from ff3d.occupancy import WindingNumberOracle
+    from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
+
+    oracle = oracle or WindingNumberOracle(mesh)
+    device = best_device(config.device)
+    precision = best_precision(device) if config.precision == "auto" else config.precision
+    cube = (UnitCube.paper if config.cube == "paper" else UnitCube.padded)(mesh.vertices)
+    bounds = grown_box(mesh, config.margin * cube.scale)
+    mix = SampleMix(config.uniform, config.widths)
+    if held_out is None:
+        held_out = {
+            kind: test_points(mesh, kind, count=2**15, seed=config.seed + 1_000_003, oracle=oracle)
+            for kind in TEST_KINDS
+        }
+    tests = held_out
+    mapping = make_mapping(
+        config.mapping,
+        count=config.frequencies,
+        scale=config.scale,
+        seed=config.seed,
+        notebook=config.notebook,
+    )
+    result = OccupancyField(
+        mapping,
+        width=config.width,
+        depth=config.depth,
+        activation=config.activation,
+        cube=cube,
+        bounds=bounds,
+        precision=precision,
+        source=source,
+        seed=config.seed,
+    ).to(device)
+    log.info("%s: %d parameters on %s in %s", config.mapping, result.parameter_count, device.type, precision)
+
+    def draw(index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        rng = np.random.default_rng([config.seed, index])
+        points = mix.draw(mesh, bounds, cube.scale, config.pool_size, rng)
+        return cube.to_unit(points).astype(np.float32), oracle(points)
+
+    progress = optimise(
+        result,
+        draw,
+        config,
+        evaluate=lambda it: {kind: iou(it.contains, points) for kind, points in tests.items()},
+        on_evaluation=on_evaluation,
+        checkpoint=checkpoint,
+        progress_bar=progress_bar,
+    )
+    return Fit(result, config, progress)
+
+
+def fit(
+    mesh: trimesh.Trimesh,
+    mapping: str = "gaussian",
+    *,
+    oracle: Oracle | None = None,
+    progress_bar: bool = False,
+    **settings: Any,
+) -> OccupancyField:
+    """Fit a field to a mesh: `ff3d.fit(mesh, mapping="gaussian", seconds=60)`.
+
+    settings: any of `FitConfig`'s; `preset` chooses what the others start from. oracle: labels of one's own.
+    Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
+    """
+    config = make_config(mapping=mapping, **settings)
+    return train(mesh, config, oracle=oracle, progress_bar=progress_bar).field
+
+
+def save_checkpoint(
+    path: Path,
+    field: OccupancyField,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    config: FitConfig,
+) -> None:
+    """Write weights, Adam's moments and the progress to one .safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {f"field.{name}": tensor for name, tensor in field.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "config": json.dumps(dataclasses.asdict(config)),
+        "progress": json.dumps(dataclasses.asdict(replace(progress, interrupted=False))),
+    }
+    with write_whole(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_checkpoint(path: Path, field: OccupancyField, optimizer: torch.optim.Optimizer, config: FitConfig) -> Progress:
+    """Put a checkpoint's weights and moments into `field` and `optimizer`; return how far it was.
+
+    Raises FitError if the file is not whole or was written under other settings.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        stored, progress = json.loads(metadata["config"]), Progress(**json.loads(metadata["progress"]))
+        if stored != json.loads(json.dumps(dataclasses.asdict(config))):
+            raise FitError(f"{path}: belongs to a fit with other settings; give another --out, or delete it")
+        field.load_state_dict({name[6:]: tensors[name] for name in tensors if name.startswith("field.")})
+        state = optimizer.state_dict()
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state["state"].setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict(state)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise FitError(f"{path}: not a checkpoint that can be gone on from ({error}); delete it") from error
+    return progress
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed buffers of up to 256 MiB instead of returning them to the system after each step.
+
+    A training step frees and asks for the same few megabytes again and again, and the first touch of fresh pages
+    costs more than the arithmetic done on them. Does nothing where the C library is another.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+            mallopt(m_mmap_threshold, 256 * 2**20)
+            mallopt(m_trim_threshold, 2**30)
+
+
+def _row(progress: Progress, config: FitConfig, scores: dict[str, float]) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    return {
+        "step": progress.step,
+        "seconds": round(progress.seconds, 3),
+        "samples": progress.step * config.batch_size,
+        "loss": progress.loss,
+        "iou": {name: round(score, 6) for name, score in scores.items()},
+    }
+
+
+class _Interrupt:
+    """Ctrl-C ends the loop after the step in hand, so that what is kept is whole; a second one breaks in at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and callable(self._previous):
+            self._previous(number, frame)
+        self.asked = True
+
+
+class _Bar:
+    """A tqdm bar over the budget, in its own measure: steps or seconds."""
+
+    def __init__(self, config: FitConfig, *, enabled: bool):
+        self._in_steps, self._shown = config.steps is not None, 0.0
+        self._total = float(config.steps or config.seconds or 0)
+        self._bar: Any = None
+        if enabled:
+            from tqdm import tqdm
+
+            unit = " steps" if self._in_steps else " s"
+            layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}{postfix}]"
+            self._bar = tqdm(total=self._total, desc=config.mapping, unit=unit, bar_format=layout)
+
+    def show(self, progress: Progress, scores: dict[str, float] | None = None) -> None:
+        """Move to where the fit is, at most five times a second; scores are shown until the next ones."""
+        if self._bar is None:
+            return
+        if scores:
+            self._bar.set_postfix({name: f"{score:.4f}" for name, score in scores.items()}, refresh=False)
+        now = time.perf_counter()
+        if scores or now - self._shown > 0.2:
+            self._bar.n = min(progress.step if self._in_steps else progress.seconds, self._total)
+            self._bar.refresh()
+            self._shown = now
+
+    def close(self) -> None:
+        """Leave the bar on the screen as it is."""
+        if self._bar is not None:
+            self._bar.close()

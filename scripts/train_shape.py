@@ -1,0 +1,13 @@
+#!/usr/bin/env python3
+"""Fit the four mappings of Tancik et al. 2020 to a mesh and compare them: `scripts/train_shape.py bunny.obj`.
+
+The same as `ff3d compare`; see --help for every setting.
+"""
+
+import sys
+
+from ff3d.cli import main
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    sys.exit(main(["compare", *arguments], prog="train_shape.py"))

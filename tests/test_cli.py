@@ -1,0 +1,181 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from ff3d.cli import main
+
+ROOT = Path(__file__).parent.parent
+FAST = (
+    "--steps 60 --width 32 --depth 2 --frequencies 32 --batch-size 1024 --pool-size 4096 --scale 1 --device cpu".split()
+)
+FAST += ["--learning-rate", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory):
+    path = tmp_path_factory.mktemp("meshes") / "ball.obj"
+    mesh = trimesh.creation.icosphere(subdivisions=3, radius=10.0)
+    mesh.apply_translation([100.0, 0.0, 0.0])
+    mesh.export(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(ball, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ball"
+    assert main(["fit", str(ball), "--steps", "400", *FAST[2:], "--out", str(folder)]) == 0
+    return folder
+
+
+def test_fit_ends_by_saying_where_its_results_lie(ball, tmp_path, capsys):
+    assert main(["fit", str(ball), *FAST, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "60 steps" in out
+    assert out.endswith(f"results: {tmp_path / 'run'}\n")
+
+
+def test_fit_without_a_folder_makes_a_new_one_each_time(ball, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["fit", str(ball), *FAST]) == 0
+    assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball-gaussian", "ball-gaussian-2"]
+
+
+@pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
+def test_extract_writes_a_closed_mesh_in_the_inputs_coordinates(run, tmp_path, capsys, ending):
+    path = tmp_path / f"shape.{ending}"
+    assert main(["extract", str(run), "--resolution", "48", "-o", str(path)]) == 0
+    assert capsys.readouterr().out.endswith(f"results: {path}\n")
+    shape = trimesh.load(path, force="mesh")
+    assert shape.is_watertight
+    assert shape.volume == pytest.approx(4 / 3 * np.pi * 1000, rel=0.05)
+    np.testing.assert_allclose(shape.center_mass, [100, 0, 0], atol=0.3)
+
+
+def test_extract_defaults_to_a_ply_in_the_run(run):
+    assert main(["extract", str(run), "--resolution", "16"]) == 0
+    assert (run / "mesh.ply").exists()
+
+
+def test_evaluate_gives_every_measure_in_one_line_of_json(run, ball, capsys):
+    assert main(["evaluate", str(run), "--mesh", str(ball), "--resolution", "48", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert set(result["iou"]) == {"uniform", "boundary_face", "boundary_area"}
+    assert result["iou"]["uniform"] > 0.95
+    assert result["chamfer"] < 0.01
+    assert result["f_score"] > 0.9
+    assert result["normal_consistency"] > 0.9
+
+
+def test_evaluate_reads_frozen_test_sets(run, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-11, 11, (5000, 3)) + [100, 0, 0]
+    inside = np.linalg.norm(points - [100, 0, 0], axis=1) < 10
+    np.savez(tmp_path / "sets.npz", uniform=points, uniform_inside=np.packbits(inside))
+    assert main(["evaluate", str(run), "--testset", str(tmp_path / "sets.npz"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["iou"]["uniform"] > 0.95
+
+
+def test_label_writes_bools_in_the_inputs_coordinates(ball, tmp_path, capsys):
+    points = np.random.default_rng(0).uniform(-12, 12, (1000, 3)) + [100, 0, 0]
+    np.save(tmp_path / "points.npy", points)
+    assert main(["label", str(ball), str(tmp_path / "points.npy"), "-o", str(tmp_path / "labels.npy")]) == 0
+    labels = np.load(tmp_path / "labels.npy")
+    radius = np.linalg.norm(points - [100, 0, 0], axis=1)
+    sure = np.abs(radius - 10) > 0.1
+    assert labels.dtype == bool
+    assert labels.shape == (1000,)
+    assert np.array_equal(labels[sure], (radius < 10)[sure])
+    assert "results: " in capsys.readouterr().out
+
+
+def test_inspect_says_what_the_mesh_is_and_what_will_be_done(ball, capsys):
+    assert main(["inspect", str(ball)]) == 0
+    out = capsys.readouterr().out
+    assert "1,280" in out or "1280" in out
+    assert "closed" in out
+
+
+def test_samples_writes_the_committed_files(tmp_path, capsys):
+    assert main(["samples", str(tmp_path)]) == 0
+    for path in sorted((ROOT / "meshes").glob("*.obj")):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert f"results: {tmp_path}" in capsys.readouterr().out
+
+
+def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "train_shape.py"), str(ball), "--mappings", "none", "basic"]
+    command += [*FAST, "--steps", "300", "--resolution", "32", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "boundary_face" in done.stdout
+    assert "best near the surface" in done.stdout
+    assert str(tmp_path / "run") in done.stdout.splitlines()[-1]
+    assert {it.name for it in (tmp_path / "run").iterdir()} == {
+        "none",
+        "basic",
+        "compare.png",
+        "report.md",
+        "rows.jsonl",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fit", "absent.obj"], "absent.obj"),
+        (["fit", "{ball}", "--seconds", "5", "--steps", "5"], "not both"),
+        (["fit", "{ball}", "--seconds", "-5"], "seconds must be positive"),
+        (["fit", "{ball}", "--device", "abacus"], "abacus"),
+        (["compare", "{ball}", "--mapping", "none"], "--mappings"),
+        (["compare", "{ball}", "--mappings", "none", "none"], "each mapping once"),
+        (["extract", "{tmp}"], "no field.safetensors here"),
+        (["extract", "{run}", "-o", "{tmp}/a.step"], ".ply"),
+        (["extract", "{run}", "--resolution", "0"], "resolution"),
+        (["extract", "{run}", "--resolution", "100000"], "GB"),
+        (["evaluate", "{run}"], "--testset"),
+        (["evaluate", "{run}", "--testset", "absent.npz"], "absent.npz: no such file"),
+        (["label", "{ball}", "absent.npy", "-o", "{tmp}/x.npy"], "absent.npy"),
+        (["inspect", "{tmp}/cloud.ply"], "point cloud"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_a_code_that_is_not_zero(ball, run, tmp_path, capsys, caplog, arguments, says):
+    trimesh.PointCloud(np.random.default_rng(0).random((10, 3))).export(tmp_path / "cloud.ply")
+    places = {"ball": ball, "run": run, "tmp": tmp_path}
+    assert main([it.format(**places) for it in arguments]) != 0
+    assert says in caplog.records[-1].message
+    assert "\n" not in caplog.records[-1].message
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match=r"absent\.obj"):
+        main(["fit", "absent.obj", "--debug"])
+
+
+@pytest.mark.parametrize("command", ["", "fit", "compare", "extract", "evaluate", "label", "inspect", "samples"])
+def test_every_command_has_a_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out) > 300
+
+
+def test_an_unknown_flag_is_refused(ball, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", str(ball), "--stpes", "5"])
+    assert stop.value.code == 2
+    assert "stpes" in capsys.readouterr().err
+
+
+def test_the_paper_preset_is_what_the_other_settings_start_from(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--preset", "paper", "--help"])
+    assert "10000" in capsys.readouterr().out

@@ -1,0 +1,241 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ff3d.field import (
+    ACTIVATIONS,
+    OUTSIDE_LOGIT,
+    FieldError,
+    OccupancyField,
+    best_device,
+    best_precision,
+    load_field,
+)
+from ff3d.mapping import MAPPINGS, make_mapping
+from ff3d.mesh import UnitCube
+
+BOX = [[-1.0, -2.0, 3.0], [1.0, 2.0, 4.0]]
+CUBE = UnitCube((0.0, 0.0, 3.5), 5.0)
+
+
+def make_field(mapping="gaussian", **settings):
+    settings = {"width": 32, "depth": 2, "cube": CUBE, "bounds": BOX, "source": {"name": "box.obj"}} | settings
+    return OccupancyField(make_mapping(mapping, count=24), **settings)
+
+
+def points_in_box(count=500, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(*BOX, size=(count, 3))
+
+
+@settings(max_examples=20)
+@given(
+    mapping=st.sampled_from(MAPPINGS),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    width=st.integers(1, 40),
+    depth=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_save_then_load_is_the_same_field_bit_for_bit(tmp_path_factory, mapping, activation, width, depth, seed):
+    path = tmp_path_factory.mktemp("field") / "field.safetensors"
+    field = make_field(mapping, activation=activation, width=width, depth=depth, seed=seed)
+    field.save(path)
+    loaded = load_field(path, device="cpu")
+    assert loaded.state_dict().keys() == field.state_dict().keys()
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in field.state_dict().items())
+    assert (loaded.cube, loaded.source, loaded.activation) == (field.cube, field.source, activation)
+    assert np.array_equal(loaded.bounds, field.bounds)
+    field.precision = loaded.precision
+    assert np.array_equal(field.logits(points_in_box()), loaded.logits(points_in_box()))
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path):
+    make_field().save(tmp_path / "a.safetensors")
+    make_field().save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_the_network_is_the_plain_chain_of_dense_layers():
+    field = make_field(width=16, depth=3)
+    x = torch.rand(10, 3)
+    hidden = field.mapping(x)
+    for layer in field.layers[:-1]:
+        hidden = torch.relu(layer(hidden))
+    expected = field.layers[-1](hidden)[:, 0]
+    torch.testing.assert_close(field(x), expected)
+
+
+def test_bfloat16_products_stay_close_to_float32():
+    field, points = make_field(width=256, depth=4), points_in_box()
+    exact = field.logits(points)
+    field.precision = "bfloat16"
+    rounded = field.logits(points)
+    assert rounded.dtype == np.float32
+    assert np.abs(rounded - exact).max() < 0.02 * max(1.0, np.abs(exact).max())
+    assert not np.array_equal(rounded, exact)
+
+
+def test_a_million_units_away_the_field_is_the_same():
+    near, far = (
+        make_field(),
+        make_field(cube=UnitCube((1e6, -1e6, 1e6 + 3.5), 5.0), bounds=np.array(BOX) + [1e6, -1e6, 1e6]),
+    )
+    points = points_in_box()
+    np.testing.assert_allclose(near.logits(points), far.logits(points + [1e6, -1e6, 1e6]), atol=1e-5)
+
+
+def test_outside_its_box_a_field_is_outside():
+    field = make_field()
+    torch.nn.init.constant_(field.layers[-1].bias, 50.0)
+    beyond = np.array([[1.1, 0, 3.5], [0, 2.1, 3.5], [0, 0, 2.9], [1e9, 0, 0]])
+    assert field.contains(points_in_box()).all()
+    assert not field.contains(beyond).any()
+    assert (field.logits(beyond) == OUTSIDE_LOGIT).all()
+    assert (field.occupancy(beyond) < 1e-30).all()
+
+
+def test_occupancy_is_the_probability_and_contains_its_half():
+    field, points = make_field(), points_in_box()
+    logits, occupancy = field.logits(points), field.occupancy(points)
+    np.testing.assert_allclose(occupancy, 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=1e-5)
+    assert np.array_equal(field.contains(points), occupancy > 0.5)
+
+
+def test_answers_do_not_depend_on_the_chunk():
+    field, points = make_field(), points_in_box(1000)
+    np.testing.assert_allclose(field.logits(points, chunk=7), field.logits(points), atol=1e-5)
+
+
+def test_no_points_give_no_answers():
+    assert make_field().contains(np.zeros((0, 3))).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        (np.zeros((3, 1000)), r"got \(3, 1000\); transpose them\?"),
+        (np.zeros(3), r"shape \(n, 3\), got \(3,\)"),
+        (np.array([[0.0, math.nan, 0.0]]), "finite, got 1 that are not"),
+    ],
+)
+def test_points_of_a_wrong_shape_or_value_are_refused(points, says):
+    with pytest.raises(ValueError, match=says):
+        make_field().occupancy(points)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, again, other = make_field(seed=1), make_field(seed=1), make_field(seed=2)
+    assert torch.equal(first.layers[0].weight, again.layers[0].weight)
+    assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
+
+
+def test_parameter_count_is_that_of_the_dense_layers():
+    field = make_field("none", width=10, depth=2)
+    assert field.parameter_count == (3 * 10 + 10) + (10 * 10 + 10) + (10 + 1)
+
+
+def rewrite(path, *, tensors=None, **changes):
+    """Write the field's file again with some tensors or some of its metadata changed."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    header = json.dumps(json.loads(metadata["ff3d.field"]) | changes)
+    save_file(load_file(path) | (tensors or {}), path, {"ff3d.field": header})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"version": 99}, "format version 99, this ff3d reads version 1"),
+        ({"bounds": None}, "do not make a field"),
+        ({"tensors": {"layers.0.bias": torch.full((32,), math.nan)}}, "layers.0.bias is not finite"),
+        ({"tensors": {"layers.1.weight": torch.full((32, 32), math.inf)}}, "layers.1.weight is not finite"),
+        ({"tensors": {"layers.1.weight": torch.zeros(31, 32)}}, "do not fit width 32, depth 2"),
+        ({"tensors": {"layers.9.weight": torch.zeros(1, 1)}}, "do not fit"),
+        ({"tensors": {"mapping.frequencies": torch.zeros(7, 3)}}, "do not fit"),
+        ({"tensors": {"layers.0.bias": torch.zeros(32, dtype=torch.float16)}}, "not finite float32"),
+    ],
+)
+def test_a_field_file_that_cannot_be_right_is_refused_by_name(tmp_path, change, says):
+    path = tmp_path / "field.safetensors"
+    make_field().save(path)
+    rewrite(path, **change)
+    with pytest.raises(FieldError, match=says) as caught:
+        load_field(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"width": 10**9},
+        {"depth": 10**9},
+        {"depth": -1},
+        {"cube": {"center": [0, 0, 0], "scale": -1}},
+        {"bounds": []},
+        {"activation": "eval"},
+        {"mapping": "other"},
+    ],
+)
+def test_a_forged_header_is_refused_before_anything_large_is_made(tmp_path, header):
+    path = tmp_path / "field.safetensors"
+    make_field().save(path)
+    rewrite(path, **header)
+    with pytest.raises(FieldError, match="do not make a field"):
+        load_field(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"ff3d.field": "{}"}, {"ff3d.field": "[not json"}])
+def test_a_safetensors_file_of_something_else_is_refused_by_name(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, metadata)
+    with pytest.raises(FieldError, match=r"model\.safetensors: (a safetensors file, but|header and tensors)"):
+        load_field(path)
+
+
+def test_truncated_missing_and_foreign_files_are_refused_by_name(tmp_path):
+    path = tmp_path / "field.safetensors"
+    make_field().save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:5], b"", b"not a field at all, but long enough to look at"):
+        path.write_bytes(content)
+        with pytest.raises(FieldError, match=r"field\.safetensors: not a whole safetensors file"):
+            load_field(path)
+    with pytest.raises(FieldError, match="no such file"):
+        load_field(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"activation": "step"}, "known: relu, gelu, silu, sine"),
+        ({"width": 0}, "at least 1"),
+        ({"bounds": [[0, 0, 0], [1, 1, 0]]}, "lower corner first"),
+        ({"bounds": [[0, 0, 0], [1, 1, math.inf]]}, "finite"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(settings, says):
+    with pytest.raises(ValueError, match=says):
+        make_field(**settings)
+
+
+def test_an_unknown_device_is_an_error_that_says_so():
+    with pytest.raises(ValueError, match="--device auto"):
+        best_device("abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here, so asking for it is no error")
+def test_an_absent_device_is_an_error_that_says_so():
+    with pytest.raises(ValueError, match="cuda"):
+        best_device("cuda")
+
+
+def test_precision_is_one_of_the_two_on_this_machine():
+    assert best_precision(torch.device("cpu")) in ("float32", "bfloat16")
+    assert best_precision(torch.device("mps")) == "float32"

@@ -1,0 +1,52 @@
+import errno
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ff3d.files import write_text, write_whole
+
+
+def test_a_file_is_written_with_its_folder_and_the_usual_permissions(tmp_path):
+    write_text(tmp_path / "a" / "b.txt", "hello")
+    ordinary = tmp_path / "ordinary.txt"
+    ordinary.write_text("")
+    path = tmp_path / "a" / "b.txt"
+    assert path.read_text() == "hello"
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+
+
+def test_after_an_error_the_old_file_stands_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "field.txt"
+    write_text(path, "old")
+
+    def interrupted_write():
+        with write_whole(path) as temporary:
+            assert temporary.suffix == ".txt"
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        interrupted_write()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["field.txt"]
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    code = (
+        "import sys, time; from ff3d.files import write_whole\n"
+        "with write_whole(sys.argv[1]) as t:\n    t.write_bytes(b'half'); print('in', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"in"
+        time.sleep(0.1)
+        process.kill()
+        process.wait()
+    assert path.read_bytes() == b"old"
