@@ -12,6 +12,7 @@ import ff3d
 PACKAGE = Path(ff3d.__file__).parent
 LAYERS = [
     {"files"},
+    {"formats"},
     {"mapping", "metrics", "mesh", "shapes", "settings"},
     {"occupancy", "extraction", "rendering"},
     {"field", "sampling"},
