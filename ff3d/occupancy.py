@@ -26,9 +26,7 @@ def check_points(points: ArrayLike) -> NDArray[np.float64]:
         hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
         raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not"
-        )
+        raise ValueError(f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not")
     return array
 
 

@@ -35,9 +35,7 @@ def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Points:
     return points
 
 
-def sample_near_surface(
-    mesh: trimesh.Trimesh, count: int, *, std: float | ArrayLike, rng: Generator
-) -> Points:
+def sample_near_surface(mesh: trimesh.Trimesh, count: int, *, std: float | ArrayLike, rng: Generator) -> Points:
     """Area-weighted surface points plus Gaussian noise: (count, 3), input coordinates.
 
     std: the noise, input units; several widths share the points evenly, in turn.
@@ -59,9 +57,7 @@ class SampleMix:
     uniform: float
     widths: tuple[float, ...]
 
-    def draw(
-        self, mesh: trimesh.Trimesh, bounds: ArrayLike, unit: float, count: int, rng: Generator
-    ) -> Points:
+    def draw(self, mesh: trimesh.Trimesh, bounds: ArrayLike, unit: float, count: int, rng: Generator) -> Points:
         """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
         far = round(count * self.uniform) if self.widths else count
         points = sample_uniform(bounds, count, rng)
@@ -112,11 +108,7 @@ def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
             for kind in TEST_KINDS:
                 if kind in archive and f"{kind}_inside" in archive:
                     points, inside = archive[kind], archive[f"{kind}_inside"]
-                    bits = (
-                        inside
-                        if inside.dtype == bool
-                        else np.unpackbits(inside, count=len(points)).astype(bool)
-                    )
+                    bits = inside if inside.dtype == bool else np.unpackbits(inside, count=len(points)).astype(bool)
                     if points.ndim != 2 or points.shape[1] != 3 or bits.shape != (len(points),):
                         raise ValueError(f"{kind} has shape {points.shape} and {bits.shape} labels")
                     sets[kind] = LabelledPoints(points.astype(np.float64), bits)

@@ -80,9 +80,7 @@ class FitConfig:
         for setting in dataclasses.fields(self):
             choices = get_args(CHOICES.get(setting.name))
             if choices and getattr(self, setting.name) not in choices:
-                raise ValueError(
-                    f"unknown {setting.name} {getattr(self, setting.name)!r}; known: {', '.join(choices)}"
-                )
+                raise ValueError(f"unknown {setting.name} {getattr(self, setting.name)!r}; known: {', '.join(choices)}")
         for name in (
             "seconds",
             "steps",

@@ -53,11 +53,6 @@ def test_a_module_imports_only_from_layers_under_its_own(module):
     assert not upward, f"{module} (layer {LEVEL[module]}) imports {upward}"
 
 
-def test_every_module_has_its_tests():
-    tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
-    assert {f"test_{module}" for module in modules()} <= tests
-
-
 def test_training_imports_and_runs_with_torch_numpy_and_safetensors_alone():
     code = """
 import sys

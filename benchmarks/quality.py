@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Quality at equal seconds: every mapping on every mesh, scored on frozen test sets.
+
+    benchmarks/quality.py FOLDER [--names armadillo dragon buddha] [--mappings ..] [--seconds 60] [--seeds 0]
+                          [--preset fast] [--resolution 384]
+
+FOLDER holds meshes/NAME.obj, testsets/NAME.npz and, if there, score.py, an independent scorer. Prints one row a fit:
+IoU of the field on each frozen set and, with --resolution, of the mesh extracted at that resolution, labelled by the
+independent scorer. Rows are fitted one after another in one process; a mean over the meshes follows for each mapping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import ff3d
+from ff3d.benchmark import PAPER_MAPPINGS, evaluate
+from ff3d.sampling import TEST_KINDS, load_test_sets
+from ff3d.settings import make_config
+from ff3d.training import train
+
+
+def mesh_scores(scorer: Path, testset: Path, shape: Path) -> dict[str, float]:
+    """IoU of a mesh file by the independent scorer."""
+    done = subprocess.run(
+        [sys.executable, str(scorer), str(testset), "--mesh", str(shape)], capture_output=True, text=True, check=True
+    )
+    scores: dict[str, float] = json.loads(done.stdout)
+    return scores
+
+
+def main() -> None:
+    """Fit, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--names", nargs="+", default=["dragon", "buddha", "armadillo"])
+    parser.add_argument("--mappings", nargs="+", default=list(PAPER_MAPPINGS))
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--resolution", type=int, help="also extract and score the mesh")
+    options = parser.parse_args()
+    config = make_config(options.preset, seconds=options.seconds, **({"steps": options.steps} if options.steps else {}))
+    budget = f"{config.steps} steps" if config.steps else f"{config.seconds:g} s"
+    print(f"preset {config.preset}, {budget} a fit, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{'mesh':12} {'mapping':11} seed " + " ".join(f"{kind:>13}" for kind in TEST_KINDS) + "  steps  seconds")
+    scores: dict[str, list[list[float]]] = defaultdict(list)
+    for seed in options.seeds:
+        for name in options.names:
+            mesh = ff3d.load_mesh(options.folder / "meshes" / f"{name}.obj")
+            testset = options.folder / "testsets" / f"{name}.npz"
+            tests = load_test_sets(testset)
+            oracle = ff3d.WindingNumberOracle(mesh)
+            for mapping in options.mappings:
+                settings = {"seconds": config.seconds} if config.seconds else {"steps": config.steps}
+                fit_config = make_config(options.preset, mapping=mapping, seed=seed, device=options.device, **settings)
+                fit = train(mesh, fit_config, oracle=oracle, held_out={})
+                row = [evaluate(fit.field, tests)[kind] for kind in TEST_KINDS]
+                scores[mapping].append(row)
+                print(
+                    f"{name:12} {mapping:11} {seed:4} "
+                    + " ".join(f"{score:13.4f}" for score in row)
+                    + f" {fit.progress.step:6} {fit.progress.seconds:8.1f}",
+                    flush=True,
+                )
+                if options.resolution:
+                    begun = time.perf_counter()
+                    shape = fit.field.extract_mesh(options.resolution)
+                    seconds = time.perf_counter() - begun
+                    with tempfile.TemporaryDirectory() as folder:
+                        path = Path(folder) / "shape.ply"
+                        ff3d.save_mesh(shape, path)
+                        scored = mesh_scores(options.folder / "score.py", testset, path)
+                    print(
+                        f"{'':12} its mesh at {options.resolution}: "
+                        + " ".join(f"{scored[kind]:.4f}" for kind in TEST_KINDS)
+                        + f"  {len(shape.faces):,} faces, closed {shape.is_watertight}, extracted in {seconds:.1f} s",
+                        flush=True,
+                    )
+    print("\nmean over meshes and seeds (standard deviation)")
+    for mapping, rows in scores.items():
+        mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
+        print(f"{mapping:11} " + " ".join(f"{m:.4f} ({s:.4f})" for m, s in zip(mean, spread, strict=True)))
+
+
+if __name__ == "__main__":
+    main()
