@@ -71,9 +71,8 @@ def main() -> None:
     largest, sustained = max(products), statistics.median(steps)
     single = max(product_rate(size, torch.float32) for size in SIZES)
     print(f"{config.depth} x {config.width}, batch {config.batch_size}, {precision}, {torch.get_num_threads()} threads")
-    print(
-        f"largest {precision} product   {largest:8.0f} GFLOP/s   (each round: {', '.join(f'{p:.0f}' for p in products)})"
-    )
+    rounds = [", ".join(f"{rate:.0f}" for rate in rates) for rates in (products, steps)]
+    print(f"largest {precision} product   {largest:8.0f} GFLOP/s   (each round: {rounds[0]})")
     print(f"largest float32 product    {single:8.0f} GFLOP/s")
     print(f"training step, sustained   {sustained:8.0f} GFLOP/s   (each round: {rounds[1]})")
     print(f"a step takes               {flops / sustained / 1e6:8.1f} ms")
