@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 Oracle = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
-# The fast sum is within about 1e-3 of the exact winding number; nearer than this to 1/2 the exact sum decides.
-UNSURE = 0.02
+# The fast sum's accuracy setting, and how near to 1/2 its answer must be for the next one, at last the exact sum, to be
+# asked. Largest errors seen on scans of 50 to 100 thousand faces, half of the points near the surface: 0.21 and 0.006.
+MANY = 10_000
+CASCADE = ((1.0, 0.35), (2.0, 0.05))
 
 
 def check_points(points: ArrayLike) -> NDArray[np.float64]:
@@ -34,8 +36,8 @@ class WindingNumberOracle:
     """The generalized winding number of a triangle mesh, closed or not, above 1/2.
 
     Jacobson et al. 2013, "Robust inside-outside segmentation using generalized winding numbers", by the fast sum of
-    Barill et al. 2018 (libigl); where that lies within `UNSURE` of 1/2 the exact sum over all faces decides. A mesh
-    that is turned inside out (negative volume) is read with its faces reversed: `inside_out` says so.
+    Barill et al. 2018 (libigl), first coarse, then finer where that is not sure (`CASCADE`), at last the exact sum over
+    all faces. A mesh that is turned inside out (negative volume) is read with its faces reversed: `inside_out` says so.
     """
 
     def __init__(self, mesh: trimesh.Trimesh):
@@ -55,16 +57,25 @@ class WindingNumberOracle:
         self._tree.init(vertices, faces, 2)
 
     def winding_number(self, points: ArrayLike) -> NDArray[np.float64]:
-        """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes."""
+        """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
+
+        Within 0.006 where it lies within 0.35 of 1/2, exact within 0.05 of it; elsewhere within about 0.2.
+        """
         import igl
 
         unit = np.ascontiguousarray(self._cube.to_unit(check_points(points)))
         if not len(unit):
             return np.zeros(0)
-        number: NDArray[np.float64] = np.asarray(self._tree.winding_number(unit, 2.0), dtype=np.float64)
-        unsure = np.flatnonzero(np.abs(number - 0.5) < UNSURE)
-        if len(unsure):
-            number[unsure] = igl.winding_number(self._vertices, self._faces, unit[unsure])
+        # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
+        near = np.lexsort((64 * unit.T).astype(np.int8)) if len(unit) > MANY else np.arange(len(unit))
+        number = np.empty(len(unit))
+        asked = near
+        for accuracy, unsure in CASCADE:
+            number[asked] = self._tree.winding_number(unit[asked], accuracy)
+            asked = asked[np.abs(number[asked] - 0.5) < unsure]
+            if not len(asked):
+                return number
+        number[asked] = igl.winding_number(self._vertices, self._faces, unit[asked])
         return number
 
     def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:

@@ -64,12 +64,12 @@ class FitConfig:
     schedule: Schedule = "cosine"
     """cosine: short warm-up, then to 0; exponential: to 1/100, both over the whole budget"""
     pool_size: int = 2**21
-    """points that are drawn and labelled together"""
-    passes: int = 8
+    """points that are drawn and labelled together, at most: the first pools are smaller"""
+    passes: int = 2
     """times that a pool is gone through before the next is drawn"""
     uniform: float = 0.3
     """share of points uniform in the box; the rest lie near the surface"""
-    widths: tuple[float, ...] = (0.003, 0.01, 0.03)
+    widths: tuple[float, ...] = (0.002, 0.006, 0.015, 0.04)
     """widths of the noise near the surface, in units (the cube's side)"""
     cube: Normalisation = "padded"
     """padded: box centred, 5% room on each side; paper: about the mean vertex, no room"""
@@ -107,6 +107,13 @@ class FitConfig:
     def rate(self) -> float:
         """The learning rate at the start: the given one, or the mapping's tuned one."""
         return FAST_LEARNING_RATE[self.mapping] if self.learning_rate is None else self.learning_rate
+
+    def batches_in_pool(self, index: int) -> int:
+        """Batches in the index-th pool: 16 at first, then twice as many each time, up to `pool_size`.
+
+        So labelling takes the same share of a short budget as of a long one.
+        """
+        return min(self.pool_size // self.batch_size, 16 << min(index, 40))
 
 
 PRESETS = {

@@ -87,8 +87,8 @@ def optimise(
 ) -> Progress:
     """Fit `field` in place by Adam on the binary cross-entropy until the budget is spent or Ctrl-C.
 
-    draw: k -> the k-th pool, (pool_size, 3) float32 unit coordinates and (pool_size,) bool; a function of k alone,
-    so that a resumed fit sees the points that an undisturbed one sees.
+    draw: k -> the k-th pool, points (n, 3) float32, unit coordinates, and labels (n,) bool, with n the points of
+    config.batches_in_pool(k); a function of k alone, so that a resumed fit sees what an undisturbed one sees.
     evaluate: named held-out scores, asked `evaluations` times over the budget; its time is not part of the budget.
     checkpoint: where to keep the state of the unfinished fit; one that is there already is gone on from.
     Raises FitError if the loss is no longer finite, or the checkpoint belongs to other settings.
@@ -100,8 +100,7 @@ def optimise(
     progress = Progress()
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, field, optimizer, config)
-    steps_per_pool = config.pool_size // config.batch_size * config.passes
-    pool_index, points, labels = -1, torch.empty(0), torch.empty(0)
+    pool, pool_begins, pool_ends, points, labels = -1, 0, 0, torch.empty(0), torch.empty(0)
     loss = torch.tensor(progress.loss)
     begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
 
@@ -110,13 +109,14 @@ def optimise(
 
     with _Interrupt() as interrupt, closing(_Bar(config, enabled=progress_bar)) as bar:
         while share() < 1 and not interrupt.asked:
-            index, offset = divmod(progress.step, steps_per_pool)
-            if index != pool_index:
-                drawn, inside = draw(index)
+            if progress.step >= pool_ends:
+                while progress.step >= pool_ends:
+                    pool += 1
+                    pool_begins, pool_ends = pool_ends, pool_ends + config.batches_in_pool(pool) * config.passes
+                drawn, inside = draw(pool)
                 points = torch.from_numpy(drawn).to(device)
                 labels = torch.from_numpy(inside).to(device, torch.float32)
-                pool_index = index
-            start = offset * config.batch_size % config.pool_size
+            start = (progress.step - pool_begins) % config.batches_in_pool(pool) * config.batch_size
             batch = slice(start, start + config.batch_size)
             for group in optimizer.param_groups:
                 group["lr"] = config.rate * learning_rate_factor(config.schedule, share())
@@ -210,7 +210,8 @@ def train(
 
     def draw(index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         rng = np.random.default_rng([config.seed, index])
-        points = mix.draw(mesh, bounds, cube.scale, config.pool_size, rng)
+        count = config.batches_in_pool(index) * config.batch_size
+        points = mix.draw(mesh, bounds, cube.scale, count, rng)
         return cube.to_unit(points).astype(np.float32), oracle(points)
 
     progress = optimise(

@@ -11,7 +11,7 @@ from ff3d.cli import main
 
 ROOT = Path(__file__).parent.parent
 FAST = (
-    "--steps 60 --width 32 --depth 2 --frequencies 32 --batch-size 1024 --pool-size 4096 --scale 1 --device cpu".split()
+    ["--steps", "60", "--width", "32", "--depth", "2", "--frequencies", "32", "--batch-size", "1024", "--pool-size", "4096", "--scale", "1", "--device", "cpu"]
 )
 FAST += ["--learning-rate", "0.01"]
 

@@ -123,6 +123,29 @@ def test_a_pool_is_gone_through_passes_times_before_the_next_is_drawn():
     assert drawn == [0, 1, 2, 3]
 
 
+def test_pools_double_until_they_are_full_and_every_batch_of_each_is_used():
+    config = make_config(steps=16 + 32 + 40 + 5, batch_size=8, pool_size=40 * 8, passes=1)
+    assert [config.batches_in_pool(k) for k in range(4)] == [16, 32, 40, 40]
+    seen = []
+
+    class Recorder(OccupancyField):
+        def forward(self, unit_points):
+            seen.append(unit_points[:, 0].tolist())
+            return super().forward(unit_points)
+
+    def draw(index):
+        points = np.zeros((config.batches_in_pool(index) * 8, 3), dtype=np.float32)
+        points[:, 0] = 1000 * index + np.arange(len(points))
+        return points, points[:, 0] > 0
+
+    field = Recorder(make_mapping("none"), width=4, depth=1, cube=UnitCube((0, 0, 0), 1), bounds=[[0] * 3, [1] * 3])
+    optimise(field, draw, config)
+    expected = [1000 * pool + k for pool, n in enumerate((128, 256, 320)) for k in range(n)] + [
+        3000 + k for k in range(40)
+    ]
+    assert sum(seen, []) == expected
+
+
 def test_the_history_holds_held_out_scores_as_the_fit_goes(torus):
     rows = []
     result = train(
