@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ff3d.occupancy import WindingNumberOracle as WindingNumberOracle
     from ff3d.rendering import render as render
     from ff3d.runs import Run as Run
+    from ff3d.samples import sample_mesh as sample_mesh
     from ff3d.sampling import sample_near_surface as sample_near_surface
     from ff3d.sampling import sample_uniform as sample_uniform
     from ff3d.sampling import test_points as test_points
     from ff3d.shapes import SOLIDS as SOLIDS
-    from ff3d.shapes import sample_mesh as sample_mesh
     from ff3d.training import fit as fit
 
 _HOME = {
@@ -38,7 +38,7 @@ _HOME = {
     "save_mesh": "mesh",
     "UnitCube": "mesh",
     "SOLIDS": "shapes",
-    "sample_mesh": "shapes",
+    "sample_mesh": "samples",
     "WindingNumberOracle": "occupancy",
     "sample_uniform": "sampling",
     "sample_near_surface": "sampling",

@@ -244,7 +244,7 @@ class SamplesCommand:
     """where to"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.shapes import write_samples
+        from ff3d.samples import write_samples
 
         for path in write_samples(self.directory):
             _say(str(path))

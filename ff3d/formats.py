@@ -360,7 +360,7 @@ def _write_glb(mesh: trimesh.Trimesh, path: Path) -> bytes:
     scene = trimesh.Scene()
     part = trimesh.Trimesh(vertices, mesh.faces, vertex_normals=mesh.vertex_normals, process=False)
     scene.add_geometry(part, transform=placement)
-    data = scene.export(file_type="glb", include_normals=True)  # type: ignore[no-untyped-call]
+    data = scene.export(file_type="glb", include_normals=True)
     assert isinstance(data, bytes)
     return data
 

@@ -7,9 +7,7 @@ one unit wide. So embree's float32 rays see the same numbers wherever the mesh l
 from __future__ import annotations
 
 import math
-import textwrap
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +35,6 @@ EXTRA = (0.84, 0.12, 0.10)
 LACKING = (0.10, 0.30, 0.86)
 GHOST = (0.60, 0.76, 1.0)  # what the reference has and the mesh has not
 
-INK = (0.10, 0.10, 0.12)
-GREY = (0.38, 0.38, 0.42)
-PANEL = (0.955, 0.955, 0.96)
-FRAME = (0.93, 0.55, 0.10)
 
 SAMPLES = 2  # per pixel and axis, box-filtered
 CREASE = math.cos(math.radians(40))  # a corner whose face turns further from the smooth normal stays sharp
@@ -147,7 +141,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """What a camera sees of a surface: one row per sample that hits, in the order of `mask`'s True cells."""
 
     mask: NDArray[np.bool_]  # (rows, columns), samples
@@ -159,7 +153,7 @@ class _View:
     back: NDArray[np.bool_]  # (n,), the face is seen from behind
 
 
-class _Surface:
+class Surface:
     """A mesh in a camera's frame, with its ray tree and smooth normals; `seen` by that camera or its close-ups."""
 
     def __init__(self, mesh: Trimesh, camera: Camera):
@@ -184,7 +178,7 @@ class _Surface:
         distances: NDArray[np.float32] = self._scene.run(origins, directions, far, query="DISTANCE")
         return distances
 
-    def seen(self, camera: Camera, size: Size) -> _View:
+    def seen(self, camera: Camera, size: Size) -> View:
         """The samples of a picture of `size` (width, height)."""
         columns, rows = size[0] * SAMPLES, size[1] * SAMPLES
         eye, rays = camera.rays(columns, rows)
@@ -192,7 +186,7 @@ class _Surface:
         depth = np.full(len(rays), np.inf)
         if self._scene is None:
             none, shape = np.zeros((0, 3)), (rows, columns)
-            return _View(np.zeros(shape, bool), depth.reshape(shape), none, none, none, none, np.zeros(0, bool))
+            return View(np.zeros(shape, bool), depth.reshape(shape), none, none, none, none, np.zeros(0, bool))
         start = np.broadcast_to(eye.astype(np.float32), rays.shape)
         found = self._scene.run(np.ascontiguousarray(start), rays.astype(np.float32), output=True)
         hit = found["primID"] >= 0
@@ -211,9 +205,9 @@ class _Surface:
         turn = np.where(back, -1.0, 1.0)[:, None]
         depth[hit] = np.sqrt(_dot(points - eye, points - eye))
         shape = (rows, columns)
-        return _View(hit.reshape(shape), depth.reshape(shape), points, normals * turn, flat * turn, to_eye, back)
+        return View(hit.reshape(shape), depth.reshape(shape), points, normals * turn, flat * turn, to_eye, back)
 
-    def light(self, view: _View) -> tuple[Floats, Floats]:
+    def light(self, view: View) -> tuple[Floats, Floats]:
         """Light on each sample that hits: diffuse (n, 3), to multiply with the colour, and gloss (n, 1), to add."""
         if not len(view.points):
             return np.zeros((0, 3)), np.zeros((0, 1))
@@ -255,12 +249,13 @@ def render(
     background, sRGB in 0..1.  Returns uint8 (height, width, 3); only background where the mesh has no faces.
     Raises ValueError for a vertex that is not finite.
     """
-    camera = camera or _framed(mesh, size)
-    surface = _Surface(mesh, camera)
-    return _clay(surface, surface.seen(camera, size), color, ground)
+    camera = camera or framed(mesh, size)
+    surface = Surface(mesh, camera)
+    return clay_picture(surface, surface.seen(camera, size), color, ground)
 
 
-def _framed(mesh: Trimesh, size: Size) -> Camera:
+def framed(mesh: Trimesh, size: Size) -> Camera:
+    """The camera that has the whole mesh in view; size: (width, height) of the picture, pixels."""
     if not len(mesh.faces):
         return Camera((0.0, 0.0, 0.0), 1.0)
     used = np.zeros(len(mesh.vertices), dtype=bool)
@@ -268,12 +263,13 @@ def _framed(mesh: Trimesh, size: Size) -> Camera:
     return Camera.framing(mesh.vertices[used], aspect=size[0] / size[1])
 
 
-def _clay(surface: _Surface, view: _View, color: Vector = CLAY, ground: Vector = WHITE) -> Picture:
+def clay_picture(surface: Surface, view: View, color: Vector = CLAY, ground: Vector = WHITE) -> Picture:
+    """What `surface` shows in `view` as lit clay; see `render`."""
     light, gloss = surface.light(view)
     canvas = np.tile(_linear(ground), (*view.mask.shape, 1))
     albedo = np.where(view.back[:, None], _linear(color) * INNER, _linear(color))
     canvas[view.mask] = albedo * light + gloss
-    return _developed(canvas)
+    return developed(canvas)
 
 
 def signed_error(points: ArrayLike, reference: Trimesh, inside: Inside) -> Floats:
@@ -315,11 +311,12 @@ def render_error(
     would see where the mesh has nothing, or only something more than 5 `scale` further behind.  camera: None frames
     the reference.  Returns uint8 (height, width, 3).
     """
-    camera = camera or _framed(reference, size)
-    return _error(_Surface(mesh, camera), _Surface(reference, camera), size, inside, scale)
+    camera = camera or framed(reference, size)
+    return error_picture(Surface(mesh, camera), Surface(reference, camera), size, inside, scale)
 
 
-def _error(surface: _Surface, truth: _Surface, size: Size, inside: Inside, scale: float) -> Picture:
+def error_picture(surface: Surface, truth: Surface, size: Size, inside: Inside, scale: float) -> Picture:
+    """`surface` coloured by its distance to `truth`; see `render_error`."""
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
     camera, unit = surface.camera, scale * _longest_side(truth.mesh)
@@ -330,21 +327,21 @@ def _error(surface: _Surface, truth: _Surface, size: Size, inside: Inside, scale
     _, first, pixel = np.unique(row // SAMPLES * size[0] + column // SAMPLES, return_index=True, return_inverse=True)
     error = signed_error(camera.from_view(view.points[first]), truth.mesh, inside) / unit
     light, gloss = surface.light(view)
-    canvas[view.mask] = _error_color(error)[pixel] * (0.15 + 0.75 * light) + gloss
+    canvas[view.mask] = error_color(error)[pixel] * (0.15 + 0.75 * light) + gloss
     missing = wanted.mask & (wanted.depth < view.depth - 5 * unit / camera.width)
     facing = _dot(wanted.normals, wanted.to_eye)[missing[wanted.mask], None]
     veil = _linear(GHOST) * (0.5 + 0.5 * facing)
     canvas[missing] = 0.3 * canvas[missing] + 0.7 * veil
-    return _developed(canvas)
+    return developed(canvas)
 
 
-def _error_color(error: Floats) -> Floats:
+def error_color(error: Floats) -> Floats:
     """error (n,), in units of the scale -> linear colour (n, 3)."""
     stops = np.stack([_linear(color) for color in (LACKING, RIGHT, EXTRA)])
     return np.stack([np.interp(error, [-1.0, 0.0, 1.0], stops[:, i]) for i in range(3)], axis=-1)
 
 
-def _developed(canvas: Floats) -> Picture:
+def developed(canvas: Floats) -> Picture:
     """Linear samples -> sRGB pixels, each the mean of its samples."""
     rows, columns = canvas.shape[:2]
     boxes = np.clip(canvas, 0, 1).reshape(rows // SAMPLES, SAMPLES, columns // SAMPLES, SAMPLES, 3)
@@ -359,7 +356,6 @@ def _linear(color: Vector) -> Floats:
 
 
 # Letters that Pillow's own font lacks: times, dashes, minus, sigma, gamma, squared.
-PLAIN = {0xD7: "x", 0x2013: "-", 0x2014: "-", 0x2212: "-", 0x3C3: "sigma", 0x3B3: "gamma", 0xB2: "^2"}
 _DITHER = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's 4 x 4: neighbours far apart
 
 
@@ -382,7 +378,7 @@ def _tangents(n: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([first, second, n], axis=1)
 
 
-def _smooth(values: Floats, view: _View) -> Floats:
+def _smooth(values: Floats, view: View) -> Floats:
     """The mean of values (n, k) over the 4 x 4 samples around each that lie on the same piece of surface."""
     rows, columns = view.mask.shape
     layers = np.zeros((rows + 4, columns + 4, values.shape[1] + 4), dtype=np.float32)
@@ -426,162 +422,9 @@ def _vector(values: Floats) -> Vector:
     return x, y, z
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One column of a comparison: a reconstruction, or None for its mesh and the reason why there is none."""
-
-    name: str
-    mesh: Trimesh | None
-    caption: str = ""
-    reason: str = "no surface"
-
-
-def comparison_picture(
-    reference: Trimesh,
-    entries: Sequence[Entry],
-    inside: Inside,
-    *,
-    title: str = "",
-    subtitle: str = "",
-    caption: str = "",
-    camera: Camera | None = None,
-    panel: int = 360,
-    scale: float = 0.01,
-    zoom: float = 3.0,
-    region: tuple[float, float] | None = None,
-) -> Picture:
-    """The reference and each reconstruction side by side, by one camera: whole, close up, and where each is wrong.
-
-    caption: under the reference, as each entry's under its own.  camera: None frames the reference.  panel: pixels,
-    the side of each picture.  scale: see `render_error`.  zoom: of the close-up row; 0 leaves the row out.  region:
-    the close-up's middle, in view widths right and up of the camera's; None takes the most detailed part of the
-    reference.  Text is Latin: the font is Pillow's own, so the picture is the same on each machine.
-    Returns uint8 (height, width, 3); an entry without a mesh is an empty panel with its reason.
-    Raises ValueError for a reference without faces, panel < 240, or 0 < zoom < 1.
-    """
-    if panel < 240:
-        raise ValueError(f"panel must be at least 240 pixels, for the legend to be legible, got {panel}")
-    if zoom and zoom < 1:
-        raise ValueError(f"zoom must be 0, for no close-up, or at least 1, got {zoom}")
-    size = (panel, panel)
-    camera = camera or _framed(reference, size)
-    truth = _Surface(reference, camera)
-    columns = [truth, *(None if entry.mesh is None else _Surface(entry.mesh, camera) for entry in entries)]
-    names = [("Ground truth", caption), *((entry.name, entry.caption) for entry in entries)]
-    gap, top = 16, 24 + 40 * bool(title) + 28 * bool(subtitle)
-    lines = max(text.count("\n") + 1 for _, text in names)
-    rows = [top + 34]
-    rows.append(rows[0] + panel + 10 + 24 * lines + gap)
-    if zoom:
-        rows.append(rows[1] + panel + gap)
-    sheet = _Sheet(gap + len(columns) * (panel + gap), rows[-1] + panel + gap)
-    sheet.text(title, gap, 16, 30, room=sheet.width - 2 * gap)
-    sheet.text(subtitle, gap, 16 + 40 * bool(title), 18, room=sheet.width - 2 * gap, fill=GREY)
-    spot = region or (_detail(truth.seen(camera, (96, 96)), zoom) if zoom else (0.0, 0.0))
-    for i, (surface, (name, below)) in enumerate(zip(columns, names, strict=True)):
-        x = gap + i * (panel + gap)
-        sheet.text(name, x + panel // 2, top, 22, room=panel, anchor="ma")
-        sheet.text(below, x + panel // 2, rows[0] + panel + 8, 18, room=panel, anchor="ma", fill=GREY)
-        if surface is None:
-            for row in rows:
-                sheet.note((entries[i - 1].reason or "no surface") if row == rows[0] else "", x, row, panel)
-            continue
-        sheet.paste(_clay(surface, surface.seen(camera, size)), x, rows[0])
-        if zoom:
-            sheet.paste(_clay(surface, surface.seen(camera.closeup(*spot, zoom), size)), x, rows[1])
-            sheet.frame(x, rows[0], panel, spot, zoom)
-        if i:
-            sheet.paste(_error(surface, truth, size, inside, scale), x, rows[-1])
-        else:
-            sheet.legend(x, rows[-1], panel, scale)
-    return np.asarray(sheet.image)
-
-
 def save_picture(picture: Picture, path: str | Path) -> None:
     """Write the picture to `path` as PNG, whole or not at all."""
     from PIL import Image
 
     with write_whole(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-
-
-def _detail(view: _View, zoom: float) -> tuple[float, float]:
-    """The middle of the close-up, in view widths, that holds the most bends of the surface that are not outlines."""
-    rows, columns = view.mask.shape
-    normals = np.zeros((rows, columns, 3))
-    normals[view.mask] = view.normals
-    depth = np.where(view.mask, view.depth, 0)
-    bend = np.zeros((rows, columns))
-    for axis in (0, 1):
-        step = np.minimum(np.abs(normals - np.roll(normals, 1, axis)).sum(axis=2), 0.5)
-        bend += step * (np.abs(depth - np.roll(depth, 1, axis)) < 0.02)
-    width = max(1, min(columns, round(columns / zoom)))
-    sums = np.pad((bend + 0.05) * view.mask, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    boxes = sums[width:, width:] - sums[:-width, width:] - sums[width:, :-width] + sums[:-width, :-width]
-    row, column = np.unravel_index(int(boxes.argmax()), boxes.shape)
-    return float((column + width / 2) / columns - 0.5), float(0.5 - (row + width / 2) / rows)
-
-
-class _Sheet:
-    """A white page with pictures, frames and text; positions in pixels from its top left."""
-
-    def __init__(self, width: int, height: int):
-        from PIL import Image, ImageDraw
-
-        self.width = width
-        self.image = Image.new("RGB", (width, height), _bytes(WHITE))
-        self.draw = ImageDraw.Draw(self.image)
-
-    def paste(self, picture: Picture, x: int, y: int) -> None:
-        from PIL import Image
-
-        self.image.paste(Image.fromarray(picture), (x, y))
-
-    def text(
-        self, text: str, x: float, y: float, size: int, *, room: int, anchor: str = "la", fill: Vector = INK
-    ) -> None:
-        """Write the text's lines; one that is wider than `room` gets smaller letters, and then an ellipsis."""
-        from PIL import ImageFont
-
-        letters = unicodedata.normalize("NFKD", text.translate(PLAIN))
-        text = "".join(letter for letter in letters if not unicodedata.combining(letter))
-        for i, line in enumerate(text.split("\n")):
-            points, rest = size, line
-            while self.draw.textlength(rest, ImageFont.load_default(points)) > room and rest:
-                points, rest = (points - 1, line) if points > 12 else (points, rest.rstrip("…")[:-1] + "…")
-            font = ImageFont.load_default(points)
-            at = (x, y + i * size * 4 / 3 + (size - points) * 0.7)
-            self.draw.text(at, rest, fill=_bytes(fill), font=font, anchor=anchor)
-
-    def note(self, text: str, x: int, y: int, panel: int) -> None:
-        """An empty panel that says why."""
-        box = (x + 8, y + 8, x + panel - 8, y + panel - 8)
-        self.draw.rounded_rectangle(box, 12, fill=_bytes(PANEL))
-        lines = textwrap.wrap(text, max(8, panel // 11), max_lines=max(1, panel // 40))
-        y += panel // 2 - 12 * len(lines)
-        self.text("\n".join(lines), x + panel // 2, y, 18, room=panel - 32, anchor="ma", fill=GREY)
-
-    def frame(self, x: int, y: int, panel: int, spot: tuple[float, float], zoom: float) -> None:
-        """Outline the part of the panel that the close-up shows."""
-        left, top = (0.5 + spot[0] - 0.5 / zoom) * panel, (0.5 - spot[1] - 0.5 / zoom) * panel
-        box = [min(max(value, 0), panel - 1) for value in (left, top, left + panel / zoom, top + panel / zoom)]
-        self.draw.rectangle((x + box[0], y + box[1], x + box[2], y + box[3]), outline=_bytes(FRAME), width=2)
-
-    def legend(self, x: int, y: int, panel: int, scale: float) -> None:
-        """What the error colours mean."""
-        left, width, top = x + panel // 12, panel - panel // 6, y + panel // 3
-        self.text("Where each surface is wrong", x + panel // 2, top - 52, 20, room=width, anchor="ma")
-        bar = _developed(np.repeat(_error_color(np.linspace(-1, 1, 2 * width))[None], 2 * 24, axis=0))
-        self.paste(bar, left, top)
-        percent = f"{100 * scale:.3g}%"
-        for i, words in enumerate((f"-{percent}\nmissing", "0\nright", f"+{percent}\nextra")):
-            self.text(words, left + width * i / 2, top + 32, 17, room=width // 3, anchor=("la", "ma", "ra")[i])
-        about = "signed distance to the ground truth,\nin % of its longest side"
-        self.text(about, x + panel // 2, top + 92, 15, room=width, anchor="ma", fill=GREY)
-        self.draw.rectangle((left, top + 150, left + 24, top + 168), fill=_bytes(GHOST))
-        self.text("absent altogether", left + 34, top + 149, 16, room=width - 34)
-
-
-def _bytes(color: Vector) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * value) for value in color)
-    return red, green, blue

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ff3d.benchmark import Comparison, Row
+from ff3d.figure import Entry, comparison_picture
 from ff3d.files import write_text
-from ff3d.rendering import Entry, comparison_picture, save_picture
+from ff3d.rendering import save_picture
 
 COLUMNS = ("mapping", "uniform", "boundary_face", "boundary_area", "Chamfer", "F-score", "normals", "steps", "s", "KB")
 

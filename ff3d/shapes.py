@@ -1,4 +1,4 @@
-"""Procedural solids with exact occupancy; they write meshes/.
+"""Procedural solids with exact occupancy.
 
 A `Solid` is a function of points: positive inside, negative outside, 0 on the surface. Nothing is sampled or
 stored, so `Solid.contains` is the truth against which labels, fields and extracted meshes are measured.
@@ -10,27 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations, pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.files import write_text
-
-if TYPE_CHECKING:
-    import trimesh
-
 Values = NDArray[np.float64]
-Indices = NDArray[np.int64]
 Vector = Sequence[float]
 
 # The bracket: half width, thickness, plate lengths along z and y, corner cut, heel cut, half rib, rib leg.
-_WIDE, _THICK, _LENGTHS, _CUT, _HEEL, _RIB, _LEG = 0.4, 0.14, (0.9, 0.75), 0.12, 0.07, 0.05, 0.42
+WIDE, THICK, LENGTHS, CUT, HEEL, RIB, LEG = 0.4, 0.14, (0.9, 0.75), 0.12, 0.07, 0.05, 0.42
 # Its holes: axis, the two coordinates of the centre in (x, y, z) order without the axis, radius.
-_HOLES = (
+HOLES = (
     (1, (-0.25, 0.5), 0.085), (1, (0.25, 0.5), 0.085), (1, (0.0, 0.74), 0.07),
     (2, (-0.25, 0.5), 0.085), (2, (0.25, 0.5), 0.085), (0, (0.27, 0.27), 0.07),
 )  # fmt: skip
@@ -55,9 +45,9 @@ class Solid:
         points = np.asarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3:
             raise ValueError(f"points must have shape (n, 3), got {points.shape}")
-        return self._values(points) > 0
+        return self.values(points) > 0
 
-    def _values(self, points: Values) -> Values:
+    def values(self, points: Values) -> Values:
         """`value` in batches whose temporaries stay in the cache."""
         values = np.empty(len(points))
         for start in range(0, len(points), 1 << 14):
@@ -70,7 +60,7 @@ def sphere(radius: float, center: Vector = (0, 0, 0)) -> Solid:
     """Ball; `value` is the exact signed distance."""
     middle = np.array(center, dtype=np.float64)
     bounds = np.stack([middle - radius, middle + radius])
-    return Solid("sphere", f"radius {radius}", bounds, lambda points: radius - _length((points - middle).T))
+    return Solid("sphere", f"radius {radius}", bounds, lambda points: radius - length_of((points - middle).T))
 
 
 def box(half_size: Vector, center: Vector = (0, 0, 0)) -> Solid:
@@ -134,7 +124,7 @@ def _meet(smooth: float, *values: Values) -> Values:
 # Below, p is (3, n): one row for each coordinate.
 
 
-def _length(p: Values) -> Values:
+def length_of(p: Values) -> Values:
     length: Values = np.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2])
     return length
 
@@ -159,7 +149,7 @@ def _turn(p: Values, origin: Vector, nod: float = 0.0, turn: float = 0.0, tilt: 
 def _egg(p: Values, center: Vector, radii: Vector, nod: float = 0.0) -> Values:
     """Ellipsoid; near its surface the distance, by first-order correction (Quilez), capped deep inside."""
     q, r = _turn(p, center, nod), np.array(radii)[:, None]
-    scaled, slope = np.maximum(_length(q / r), 1e-9), np.maximum(_length(q / (r * r)), 1e-12)
+    scaled, slope = np.maximum(length_of(q / r), 1e-9), np.maximum(length_of(q / (r * r)), 1e-12)
     value: Values = np.minimum(scaled * (1 - scaled) / slope, r.min() / 2)
     return value
 
@@ -170,7 +160,7 @@ def _limb(p: Values, start: Vector, end: Vector, radius: float, end_radius: floa
     q = p - np.array(start)[:, None]
     reach = q[0] * along[0] + q[1] * along[1] + q[2] * along[2]
     t: Values = np.clip(reach / float((along**2).sum()), 0.0, 1.0)
-    return radius + (end_radius - radius) * t - _length(q - along[:, None] * t)
+    return radius + (end_radius - radius) * t - length_of(q - along[:, None] * t)
 
 
 def _fur(p: Values) -> Values:
@@ -256,20 +246,20 @@ def _gyroid(points: Values) -> Values:
     angles = wave * points.T + shift
     (a, b, c), (u, v, w) = np.sin(angles), np.cos(angles)
     wall = 0.04 - np.abs(a * v + b * w + c * u) / (1.5 * wave)  # 1.5 wave: the usual slope at the surface
-    return _meet(0.045, wall, 0.5 - _length(points.T))
+    return _meet(0.045, wall, 0.5 - length_of(points.T))
 
 
 def _bracket(points: Values) -> Values:
     """Two plates at a right angle with cut corners and heel, a rib between them, six holes; sharp edges."""
     x, y, z = points.T
     ax, root2 = np.abs(x), math.sqrt(2)
-    solid: Values = np.minimum.reduce([_RIB - ax, y, z, (2 * _THICK + _LEG - y - z) / root2])
-    for across, along, length in ((y, z, _LENGTHS[0]), (z, y, _LENGTHS[1])):
-        corner = (_WIDE + length - _CUT - ax - along) / root2
-        plate = np.minimum.reduce([_WIDE - ax, across, _THICK - across, along, length - along, corner])
+    solid: Values = np.minimum.reduce([RIB - ax, y, z, (2 * THICK + LEG - y - z) / root2])
+    for across, along, length in ((y, z, LENGTHS[0]), (z, y, LENGTHS[1])):
+        corner = (WIDE + length - CUT - ax - along) / root2
+        plate = np.minimum.reduce([WIDE - ax, across, THICK - across, along, length - along, corner])
         solid = np.maximum(solid, plate)
-    solid = np.minimum(solid, (y + z - _HEEL) / root2)
-    for axis, (a, b), radius in _HOLES:
+    solid = np.minimum(solid, (y + z - HEEL) / root2)
+    for axis, (a, b), radius in HOLES:
         u, v = (row for i, row in enumerate((x, y, z)) if i != axis)
         solid = np.minimum(solid, np.hypot(u - a, v - b) - radius)
     return solid
@@ -292,178 +282,3 @@ SOLIDS = {
                "two plates, a rib, cut corners and six through holes, all edges sharp: minima and maxima of planes"),
     )
 }  # fmt: skip
-SAMPLES = (*SOLIDS, "soup")
-_SPACING = {"bunny": 0.0092, "knot": 0.0105, "gyroid": 0.019}  # of the marching grid: files just under 2 MB
-
-
-def sample_mesh(name: str) -> trimesh.Trimesh:
-    """The mesh of a sample, one of `SAMPLES`, in the coordinates of its solid (of the bunny, for the soup).
-
-    Closed, outward (signed volume > 0), without degenerate faces and the same each time, its coordinates
-    rounded to 5 decimals; the soup alone is broken on purpose. Raises ValueError for an unknown name.
-    """
-    import trimesh
-
-    if name not in SAMPLES:
-        raise ValueError(f"unknown sample {name!r}; the known ones are {', '.join(SAMPLES)}")
-    vertices, faces = _arrays(name)
-    return trimesh.Trimesh(vertices.copy(), faces.copy(), process=False)
-
-
-def write_samples(directory: str | Path) -> list[Path]:
-    """Write each sample as name.obj, and the README.md that describes them; return the paths.
-
-    The same bytes each time: the committed folder meshes/ is this function's output. Each file is whole or absent.
-    """
-    directory, paths, rows = Path(directory), [], []
-    for name in SAMPLES:
-        mesh = sample_mesh(name)
-        lines = [f"# {name}, written by ff3d samples; CC0 1.0"]
-        lines += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in mesh.vertices.tolist()]
-        lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-        text = "\n".join(lines) + "\n"
-        paths.append(directory / f"{name}.obj")
-        write_text(paths[-1], text)
-        what = SOLIDS[name].description if name in SOLIDS else _SOUP
-        closed = "yes" if mesh.is_watertight else "no"
-        rows.append(f"| `{name}.obj` | {what} | {len(mesh.faces):,} | {len(text) / 1e6:.2f} MB | {closed} |")
-    paths.append(directory / "README.md")
-    write_text(paths[-1], _README.format(rows="\n".join(rows)))
-    return paths
-
-
-_SOUP = "the bunny's mesh broken on purpose: holes, patches inside out, patches doubled, a cut ball inside"
-_README = """# Sample meshes
-
-Made by formula in `ff3d/shapes.py`: `ff3d samples` writes this folder again, byte for byte.
-The exact solid of each is `ff3d.shapes.SOLIDS[name]`; the soup's is the bunny's.
-The y axis is up, the bunny looks towards +z, lengths are in no unit (each sample is about 1 large).
-
-| file | what it is | faces | size | closed |
-|---|---|---:|---:|---|
-{rows}
-
-Licence of the meshes: CC0 1.0, dedicated to the public domain. Use them for anything; no credit is needed.
-"""
-
-
-@cache
-def _arrays(name: str) -> tuple[Values, Indices]:
-    """Vertices, rounded so that the last bits of a machine's sine do not show, and faces of a sample."""
-    if name == "bracket":
-        vertices, faces = _bracket_mesh()
-    elif name == "soup":
-        vertices, faces = _soup_mesh()
-    else:
-        vertices, faces = _smooth_mesh(SOLIDS[name], _SPACING[name])
-    return np.round(vertices, 5) + 0.0, faces  # + 0.0: no negative zero
-
-
-def _smooth_mesh(solid: Solid, spacing: float) -> tuple[Values, Indices]:
-    """Marching cubes, then rounds of evening out the triangles and moving the vertices back to the surface."""
-    from skimage import measure
-
-    march: Callable[..., tuple[Any, ...]] = measure.marching_cubes
-    lower = solid.bounds[0]
-    axes = [np.arange(math.ceil(extent / spacing) + 1) for extent in solid.bounds[1] - lower]
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    values = solid._values(lower + spacing * cells.reshape(-1, 3)).reshape(cells.shape[:3])
-    marched, faces, _, _ = march(np.round(values, 9), 0.0, gradient_direction="ascent")
-    vertices, faces = lower + spacing * marched.astype(np.float64), faces.astype(np.int64)
-    start, end = faces.T.ravel(), faces[:, [1, 2, 0]].T.ravel()
-    neighbours = np.bincount(start)
-    for _ in range(4):
-        mean = np.stack([np.bincount(start, row[end]) for row in vertices.T], axis=1) / neighbours[:, None]
-        vertices = _onto_surface(solid, (vertices + mean) / 2, spacing)
-    return vertices, faces
-
-
-def _onto_surface(solid: Solid, points: Values, spacing: float) -> Values:
-    """Three Newton steps along the numerical gradient, each at most half a cell so that none runs away."""
-    offsets = 1e-4 * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
-    for _ in range(3):
-        value, *sides = solid._values((points + offsets[:, None]).reshape(-1, 3)).reshape(7, -1)
-        gradient = (np.array(sides[:3]) - np.array(sides[3:])).T / 2e-4
-        step = -gradient * (value / np.maximum((gradient**2).sum(axis=1), 0.05))[:, None]
-        points = points + step * np.minimum(1, spacing / 2 / np.maximum(_length(step.T), 1e-12))[:, None]
-    return points
-
-
-def _bracket_mesh() -> tuple[Values, Indices]:
-    """Exact edges: in each plane, those Delaunay triangles of the points on its edges that bound the solid."""
-    from scipy.spatial import Delaunay
-
-    solid, (long, tall), leg, cut = SOLIDS["bracket"], _LENGTHS, 2 * _THICK + _LEG, _WIDE - _CUT
-    planes = [(1, 0, 0, x) for x in (-_WIDE, -_RIB, _RIB, _WIDE)]  # normal and offset
-    planes += [(0, 1, 0, y) for y in (0, _THICK, tall)] + [(0, 0, 1, z) for z in (0, _THICK, long)]
-    planes += [(0, 1, 1, _HEEL), (0, 1, 1, leg)]
-    planes += [(x, y, 1 - y, cut + length) for x in (-1, 1) for y, length in ((0, long), (1, tall))]
-    table = np.array(planes, dtype=np.float64)
-
-    triples = table[list(combinations(range(len(table)), 3))]
-    triples = triples[np.abs(np.linalg.det(triples[..., :3])) > 0.5]
-    meet = np.linalg.solve(triples[..., :3], triples[..., 3:])[..., 0].astype(np.float64)
-    corners = np.unique(np.round(meet, 9), axis=0)
-    corners = corners[np.abs(solid.value(corners)) < 1e-6]
-    points, triangles = [], []
-    for one, other in combinations(table, 2):
-        line = corners[(_height(corners, one) == 0) & (_height(corners, other) == 0)]
-        line = line[np.argsort(line @ np.cross(one[:3], other[:3]), kind="stable")]
-        for first, last in pairwise(line):
-            steps = np.linspace(0, 1, 1 + max(1, round(math.dist(first, last) / 0.05)))
-            points.append(first + steps[:, None] * (last - first))
-    for axis, center, radius in _HOLES:
-        turns = np.arange(64) * (2 * math.pi / 64)
-        circle = np.array(center) + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-        rims = [np.insert(circle, axis, a, axis=1) for a in ((0, _THICK) if axis else (-_RIB, _RIB))]
-        points += rims
-        (a, b), (c, d) = rims, (np.roll(rim, -1, axis=0) for rim in rims)
-        wall = np.stack([a, b, d, a, d, c], axis=1).reshape(-1, 3, 3)
-        triangles.append(wall[:, ::-1] if axis == 1 else wall)
-    cloud = np.unique(np.round(np.concatenate(points), 9), axis=0)
-    cloud = cloud[np.abs(solid.value(cloud)) < 1e-6]
-    for plane in table:
-        flat = cloud[_height(cloud, plane) == 0]
-        faces = flat[Delaunay(np.delete(flat, np.argmax(np.abs(plane[:3])), axis=1)).simplices]
-        height = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0]) @ plane[:3]
-        faces[height < 0] = faces[height < 0][:, ::-1]
-        above, below = (solid.contains(faces.mean(axis=1) + lift * plane[:3]) for lift in (1e-6, -1e-6))
-        real = np.abs(height) > 1e-6
-        triangles += [faces[real & below & ~above], faces[real & above & ~below][:, ::-1]]
-    return _weld(triangles)
-
-
-def _height(points: Values, plane: Values) -> Values:
-    """Signed height over the plane (normal, offset), 0 where it is only rounding."""
-    height: Values = np.round(points @ plane[:3] - plane[3], 6)
-    return height
-
-
-def _soup_mesh() -> tuple[Values, Indices]:
-    """The bunny's mesh, broken at places given by a point and a radius; see `_SOUP`."""
-    import trimesh
-
-    bunny = sample_mesh("bunny")
-    vertices, faces, middle = np.array(bunny.vertices), np.array(bunny.faces), bunny.triangles_center
-
-    def near(*places: tuple[float, float, float, float]) -> NDArray[np.bool_]:
-        inside: NDArray[np.bool_] = np.any([_length((middle - at).T) < reach for *at, reach in places], axis=0)
-        return inside
-
-    lost = near((0.2, 0.2, -0.15, 0.045), (-0.15, 0.38, -0.1, 0.04), (0, 0.47, -0.2, 0.04), (0.02, 0.35, 0.22, 0.03),
-                (-0.06, 0.72, 0.06, 0.03), (0, 0.01, -0.2, 0.05))  # fmt: skip
-    turned = near((-0.22, 0.2, -0.1, 0.025), (0.14, 0.42, -0.05, 0.025), (0.05, 0.1, -0.34, 0.025))
-    doubled = near((0.12, 0.3, -0.28, 0.07), (-0.1, 0.25, -0.3, 0.06), (0.07, 0.62, 0.24, 0.05))
-    faces[turned] = faces[turned][:, ::-1]
-    shift = vertices + 0.008 * np.array(bunny.vertex_normals)
-    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
-    kept = ball.faces[ball.triangles_center[:, 1] < 0.06]
-    parts = [(vertices, faces[~lost]), (shift, faces[doubled]), (ball.vertices + np.array([0, 0.28, -0.1]), kept)]
-    return _weld([v[f] for v, f in parts])
-
-
-def _weld(triangles: list[Values]) -> tuple[Values, Indices]:
-    """Vertices and faces of arrays of triangles (n, 3, 3); corners that agree to 5 decimals are one vertex."""
-    corners = np.round(np.concatenate(triangles).reshape(-1, 3), 5)
-    vertices, inverse = np.unique(corners, axis=0, return_inverse=True)
-    return vertices, inverse.reshape(-1, 3).astype(np.int64)

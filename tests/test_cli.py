@@ -10,10 +10,9 @@ import trimesh
 from ff3d.cli import main
 
 ROOT = Path(__file__).parent.parent
-FAST = (
-    ["--steps", "60", "--width", "32", "--depth", "2", "--frequencies", "32", "--batch-size", "1024", "--pool-size", "4096", "--scale", "1", "--device", "cpu"]
-)
-FAST += ["--learning-rate", "0.01"]
+SETTINGS = {"steps": 60, "width": 32, "depth": 2, "frequencies": 32, "batch-size": 1024, "pool-size": 4096, "scale": 1}
+SETTINGS |= {"device": "cpu", "learning-rate": 0.01}
+FAST = [text for name, value in SETTINGS.items() for text in (f"--{name}", str(value))]
 
 
 @pytest.fixture(scope="module")

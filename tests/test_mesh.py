@@ -176,7 +176,7 @@ def test_a_mesh_is_found_by_path_and_by_name(tmp_path, monkeypatch):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    vertices=arrays(np.float64, (6, 3), elements=st.floats(-1e3, 1e3)),
+    vertices=arrays(np.float64, (6, 3), elements=st.integers(-(10**6), 10**6).map(lambda number: number / 1000)),
     faces=st.lists(st.permutations(range(6)).map(lambda order: order[:3]), min_size=1, max_size=8),
 )
 def test_a_random_mesh_comes_back(tmp_path, vertices, faces):

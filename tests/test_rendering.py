@@ -9,10 +9,9 @@ import pytest
 import trimesh
 from PIL import Image
 
+from ff3d.figure import Entry, comparison_picture
 from ff3d.rendering import (
     Camera,
-    Entry,
-    comparison_picture,
     render,
     render_error,
     save_picture,

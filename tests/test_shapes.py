@@ -6,26 +6,26 @@ import math
 from functools import cache
 from pathlib import Path
 
+import igl
 import numpy as np
 import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ff3d import shapes
+from ff3d import samples, shapes
 
-igl = pytest.importorskip("igl")
 
 MESHES = Path(__file__).parent.parent / "meshes"
 CLOSED = tuple(shapes.SOLIDS)
 GENUS = {"bunny": 0, "knot": 1, "gyroid": 24, "bracket": 6}  # the bracket has six through holes
-CELL = {**shapes._SPACING, "bracket": 4e-4}  # a mesh misses its surface by less than half of this
+CELL = {**samples._SPACING, "bracket": 4e-4}  # a mesh misses its surface by less than half of this
 radii = st.floats(0.1, 0.9)
 
 
 @cache
 def mesh_of(name: str) -> trimesh.Trimesh:
-    return shapes.sample_mesh(name)
+    return samples.sample_mesh(name)
 
 
 def solid_of(name: str) -> shapes.Solid:
@@ -52,15 +52,15 @@ def edge_counts(mesh: trimesh.Trimesh, *, directed: bool) -> np.ndarray:
 
 
 def test_the_committed_meshes_are_what_the_code_writes(tmp_path: Path) -> None:
-    written = shapes.write_samples(tmp_path)
-    assert [path.name for path in written] == [*(f"{name}.obj" for name in shapes.SAMPLES), "README.md"]
+    written = samples.write_samples(tmp_path)
+    assert [path.name for path in written] == [*(f"{name}.obj" for name in samples.SAMPLES), "README.md"]
     assert sorted(path.name for path in MESHES.iterdir()) == sorted(path.name for path in written)
     for path in written:
         assert path.read_bytes() == (MESHES / path.name).read_bytes(), path.name
         assert path.stat().st_size < 2_000_000
 
 
-@pytest.mark.parametrize("name", shapes.SAMPLES)
+@pytest.mark.parametrize("name", samples.SAMPLES)
 def test_a_file_loads_as_the_mesh_that_was_written(name: str) -> None:
     loaded = trimesh.load_mesh(MESHES / f"{name}.obj", process=False, maintain_order=True)
     assert np.array_equal(loaded.vertices, mesh_of(name).vertices)
@@ -186,7 +186,7 @@ def test_solids_combine_as_sets_and_smoothing_only_fills_or_rounds(
 
 def test_errors_say_what_was_expected() -> None:
     with pytest.raises(ValueError, match="known ones are bunny, knot, gyroid, bracket, soup"):
-        shapes.sample_mesh("teapot")
+        samples.sample_mesh("teapot")
     with pytest.raises(ValueError, match=r"shape \(n, 3\), got \(3, 5\)"):
         shapes.sphere(1).contains(np.zeros((3, 5)))
     with pytest.raises(ValueError, match="do not overlap"):
@@ -194,6 +194,6 @@ def test_errors_say_what_was_expected() -> None:
 
 
 def test_a_samples_mesh_can_be_changed_without_changing_the_sample() -> None:
-    first = shapes.sample_mesh("bracket")
+    first = samples.sample_mesh("bracket")
     first.vertices += 1
-    assert np.array_equal(shapes.sample_mesh("bracket").vertices, mesh_of("bracket").vertices)
+    assert np.array_equal(samples.sample_mesh("bracket").vertices, mesh_of("bracket").vertices)

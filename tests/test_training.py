@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_pools_double_until_they_are_full_and_every_batch_of_each_is_used():
     expected = [1000 * pool + k for pool, n in enumerate((128, 256, 320)) for k in range(n)] + [
         3000 + k for k in range(40)
     ]
-    assert sum(seen, []) == expected
+    assert [number for batch in seen for number in batch] == expected
 
 
 def test_the_history_holds_held_out_scores_as_the_fit_goes(torus):
@@ -158,7 +159,7 @@ def test_the_history_holds_held_out_scores_as_the_fit_goes(torus):
     assert [row["step"] for row in history] == list(range(10, 101, 10))
     assert [row["samples"] for row in history] == [row["step"] * 1024 for row in history]
     assert set(history[0]["iou"]) == {"uniform", "boundary_face", "boundary_area"}
-    assert all(b["seconds"] >= a["seconds"] for a, b in zip(history, history[1:], strict=False))
+    assert all(b["seconds"] >= a["seconds"] for a, b in pairwise(history))
     assert json.loads(json.dumps(history)) == history
 
 
@@ -181,7 +182,7 @@ def test_a_diverging_fit_is_an_error_that_says_what_to_change():
         points[:] = math.nan
         return points, inside
 
-    with pytest.raises(FitError, match="the loss is nan at step .*; lower the learning rate"):
+    with pytest.raises(FitError, match=r"the loss is nan at step .*; lower the learning rate"):
         optimise(make_field(), poisoned, make_config(steps=20, **SMALL))
 
 
