@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from ff3d.extraction import ExtractionError
 from ff3d.files import write_text
 from ff3d.mesh import load_mesh, save_mesh
@@ -72,9 +74,12 @@ class Comparison:
         return max(self.rows, key=lambda row: row.iou["boundary_face"])
 
 
-def evaluate(field: OccupancyField, tests: dict[str, LabelledPoints]) -> dict[str, float]:
+def evaluate(
+    field: OccupancyField, tests: dict[str, LabelledPoints], *, progress_bar: bool = False
+) -> dict[str, float]:
     """The field's IoU on each test set."""
-    return {kind: iou(field.contains, points) for kind, points in tests.items()}
+    bar = tqdm(tests.items(), desc="evaluate", unit=" sets", delay=2, leave=False, disable=not progress_bar)
+    return {kind: iou(field.contains, points) for kind, points in bar}
 
 
 def compare(
@@ -123,6 +128,7 @@ def compare(
         except (ExtractionError, MemoryError) as error:
             failure = str(error)
             log.warning("%s: %s", mapping, failure)
+        scores = evaluate(fit.field, tests, progress_bar=progress_bar)
         row = Row(
             mapping=mapping,
             seed=settings.seed,
@@ -132,7 +138,7 @@ def compare(
             parameters=fit.field.parameter_count,
             bytes=run.field_path.stat().st_size,
             faces=len(shape.faces) if shape is not None else 0,
-            iou={kind: round(score, 5) for kind, score in evaluate(fit.field, tests).items()},
+            iou={kind: round(score, 5) for kind, score in scores.items()},
             surface=surface,
             failure=failure,
         )

@@ -103,7 +103,7 @@ class CompareCommand:
             command=shlex.join(sys.argv),
             progress_bar=True,
         )
-        files = write_report(comparison, folder)
+        files = write_report(comparison, folder, progress_bar=True)
         _say("\n" + table(comparison.rows) + "\n")
         for row in comparison.rows:
             if row.failure:
@@ -168,12 +168,12 @@ class EvaluateCommand:
         field = _load(self.run, self.device)
         result: dict[str, Any]
         if self.testset is not None:
-            result = {"iou": evaluate(field, load_test_sets(self.testset))}
+            result = {"iou": evaluate(field, load_test_sets(self.testset), progress_bar=True)}
         else:
             reference = load_mesh(str(self.mesh))
             log.info("labelling the test points")
             tests = {kind: test_points(reference, kind, seed=self.seed) for kind in TEST_KINDS}
-            result = {"iou": evaluate(field, tests)}
+            result = {"iou": evaluate(field, tests, progress_bar=True)}
             shape = field.extract_mesh(self.resolution, progress=not self.as_json)
             result |= asdict(surface_distances(shape, reference, seed=self.seed))
         if self.as_json:
@@ -246,7 +246,7 @@ class SamplesCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.samples import write_samples
 
-        for path in write_samples(self.directory):
+        for path in write_samples(self.directory, progress=True):
             _say(str(path))
         _say(f"results: {self.directory}")
         return 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from ff3d.rendering import (
     GHOST,
@@ -61,13 +62,15 @@ def comparison_picture(
     scale: float = 0.01,
     zoom: float = 3.0,
     region: tuple[float, float] | None = None,
+    progress: bool = False,
 ) -> Picture:
     """The reference and each reconstruction side by side, by one camera: whole, close up, and where each is wrong.
 
     caption: under the reference, as each entry's under its own.  camera: None frames the reference.  panel: pixels,
     the side of each picture.  scale: see `render_error`.  zoom: of the close-up row; 0 leaves the row out.  region:
     the close-up's middle, in view widths right and up of the camera's; None takes the most detailed part of the
-    reference.  Text is Latin: the font is Pillow's own, so the picture is the same on each machine.
+    reference.  progress: show a tqdm bar.
+    Text is Latin: the font is Pillow's own, so the picture is the same on each machine.
     Returns uint8 (height, width, 3); an entry without a mesh is an empty panel with its reason.
     Raises ValueError for a reference without faces, panel < 240, or 0 < zoom < 1.
     """
@@ -90,7 +93,8 @@ def comparison_picture(
     sheet.text(title, gap, 16, 30, room=sheet.width - 2 * gap)
     sheet.text(subtitle, gap, 16 + 40 * bool(title), 18, room=sheet.width - 2 * gap, fill=GREY)
     spot = region or (_detail(truth.seen(camera, (96, 96)), zoom) if zoom else (0.0, 0.0))
-    for i, (surface, (name, below)) in enumerate(zip(columns, names, strict=True)):
+    pairs = tqdm(list(zip(columns, names, strict=True)), desc="picture", unit=" columns", disable=not progress)
+    for i, (surface, (name, below)) in enumerate(pairs):
         x = gap + i * (panel + gap)
         sheet.text(name, x + panel // 2, top, 22, room=panel, anchor="ma")
         sheet.text(below, x + panel // 2, rows[0] + panel + 8, 18, room=panel, anchor="ma", fill=GREY)

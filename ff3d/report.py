@@ -12,7 +12,7 @@ from ff3d.rendering import save_picture
 COLUMNS = ("mapping", "uniform", "boundary_face", "boundary_area", "Chamfer", "F-score", "normals", "steps", "s", "KB")
 
 
-def write_report(comparison: Comparison, folder: Path) -> list[Path]:
+def write_report(comparison: Comparison, folder: Path, *, progress_bar: bool = False) -> list[Path]:
     """Write report.md and compare.png into `folder`, each whole or not at all; return their paths."""
     picture, page = folder / "compare.png", folder / "report.md"
     entries = [
@@ -25,6 +25,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
         inside=comparison.oracle,
         title=comparison.name,
         subtitle=f"{budget(comparison)} a mapping, IoU uniform / boundary",
+        progress=progress_bar,
     )
     save_picture(image, picture)
     write_text(page, _page(comparison))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ff3d.files import write_text
 from ff3d.shapes import CUT, HEEL, HOLES, LEG, LENGTHS, RIB, SOLIDS, THICK, WIDE, Solid, Values, length_of
@@ -37,13 +38,14 @@ def sample_mesh(name: str) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices.copy(), faces.copy(), process=False)
 
 
-def write_samples(directory: str | Path) -> list[Path]:
+def write_samples(directory: str | Path, *, progress: bool = False) -> list[Path]:
     """Write each sample as name.obj, and the README.md that describes them; return the paths.
 
     The same bytes each time: the committed folder meshes/ is this function's output. Each file is whole or absent.
+    progress: show a tqdm bar.
     """
     directory, paths, rows = Path(directory), [], []
-    for name in SAMPLES:
+    for name in tqdm(SAMPLES, desc="samples", disable=not progress):
         mesh = sample_mesh(name)
         lines = [f"# {name}, written by ff3d samples; CC0 1.0"]
         lines += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in mesh.vertices.tolist()]

@@ -125,6 +125,7 @@ def _meet(smooth: float, *values: Values) -> Values:
 
 
 def length_of(p: Values) -> Values:
+    """Of the columns of p (3, n): (n,)."""
     length: Values = np.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2])
     return length
 

@@ -150,7 +150,7 @@ def optimise(
     if share() < 1:
         progress.interrupted = True
         progress.loss = float(loss.detach())
-        if checkpoint is not None and progress.step:
+        if checkpoint is not None:
             save_checkpoint(checkpoint, field, optimizer, progress, config)
     return progress
 

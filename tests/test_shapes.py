@@ -10,11 +10,10 @@ import igl
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ff3d import samples, shapes
-
 
 MESHES = Path(__file__).parent.parent / "meshes"
 CLOSED = tuple(shapes.SOLIDS)
@@ -167,6 +166,7 @@ def test_the_torus_holds_its_volume(major: float, ratio: float, seed: int) -> No
 def test_solids_combine_as_sets_and_smoothing_only_fills_or_rounds(
     radius: float, half: float, offset: float, smooth: float
 ) -> None:
+    assume(offset < radius + half - 1e-3)  # else they are apart, and their intersection is an error
     ball, cube = shapes.sphere(radius), shapes.box((half, half, half), center=(offset, 0, 0))
     points = points_in(np.array([[-1.5] * 3, [1.5] * 3]), 5000)
     in_ball, in_cube = ball.contains(points), cube.contains(points)

@@ -94,6 +94,23 @@ def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path)
     assert same(resumed, undisturbed)
 
 
+def test_an_interrupt_before_the_first_step_is_gone_on_from_too(tmp_path):
+    config, checkpoint = make_config(steps=10, **SMALL), tmp_path / "checkpoint.safetensors"
+    undisturbed, field = make_field(), make_field()
+    optimise(undisturbed, half_space, config)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def at_once(index):
+        signal.raise_signal(signal.SIGINT)
+        return half_space(index)
+
+    stopped = optimise(field, at_once, config, checkpoint=checkpoint)
+    assert stopped.interrupted
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert optimise(field, half_space, config, checkpoint=checkpoint).step == 10
+    assert same(field, undisturbed)
+
+
 def test_a_checkpoint_of_other_settings_or_a_truncated_one_is_refused(tmp_path):
     checkpoint = tmp_path / "checkpoint.safetensors"
 
