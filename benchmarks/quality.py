@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Quality at equal seconds: every mapping on every mesh, scored on frozen test sets.
 
-    benchmarks/quality.py FOLDER [--names armadillo dragon buddha] [--mappings ..] [--seconds 60] [--seeds 0]
-                          [--preset fast] [--resolution 384]
+    benchmarks/quality.py FOLDER [--names armadillo dragon buddha] [--mappings ..] [--seconds 30 | --steps N]
+                          [--seeds 0] [--preset fast] [--resolution N]
 
-FOLDER holds meshes/NAME.obj, testsets/NAME.npz and, if there, score.py, an independent scorer. Prints one row a fit:
-IoU of the field on each frozen set and, with --resolution, of the mesh extracted at that resolution, labelled by the
-independent scorer. Rows are fitted one after another in one process; a mean over the meshes follows for each mapping.
+FOLDER holds meshes/NAME.obj, testsets/NAME.npz and, for --resolution, score.py, an independent scorer. Prints one
+row a fit: IoU of the field on each frozen set and, with --resolution, of the mesh extracted at that resolution,
+labelled by the independent scorer. Fits run one after another in one process; the means over the meshes follow.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 import ff3d
-from ff3d.benchmark import PAPER_MAPPINGS, evaluate
+from ff3d.benchmark import evaluate
+from ff3d.extraction import ExtractionError
 from ff3d.sampling import TEST_KINDS, load_test_sets
-from ff3d.settings import make_config
+from ff3d.settings import PAPER_MAPPINGS, make_config
 from ff3d.training import train
 
 
@@ -67,6 +68,8 @@ def main() -> None:
                 settings = {"seconds": config.seconds} if config.seconds else {"steps": config.steps}
                 fit_config = make_config(options.preset, mapping=mapping, seed=seed, device=options.device, **settings)
                 fit = train(mesh, fit_config, oracle=oracle, held_out={})
+                if fit.progress.interrupted:
+                    sys.exit("interrupted")
                 row = [evaluate(fit.field, tests)[kind] for kind in TEST_KINDS]
                 scores[mapping].append(row)
                 print(
@@ -77,7 +80,11 @@ def main() -> None:
                 )
                 if options.resolution:
                     begun = time.perf_counter()
-                    shape = fit.field.extract_mesh(options.resolution)
+                    try:
+                        shape = fit.field.extract_mesh(options.resolution)
+                    except ExtractionError as error:
+                        print(f"{'':12} no mesh: {error}", flush=True)
+                        continue
                     seconds = time.perf_counter() - begun
                     with tempfile.TemporaryDirectory() as folder:
                         path = Path(folder) / "shape.ply"

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ff3d")
 
-PAPER_MAPPINGS = ("none", "basic", "positional", "gaussian")
-
 
 @dataclass(frozen=True)
 class Row:
@@ -117,6 +115,7 @@ def compare(
             log.error("%s: %s", mapping, error)
             rows.append(_failed(settings, str(error)))
             shapes.append(None)
+            _write_rows(folder, rows)
             continue
         progress = fit.progress
         shape, surface, failure = None, None, None
@@ -126,7 +125,7 @@ def compare(
             save_mesh(shape, run.folder / "mesh.ply")
             surface = surface_distances(shape, mesh, seed=config.seed)
         except (ExtractionError, MemoryError) as error:
-            failure = str(error)
+            failure = str(error) or type(error).__name__
             log.warning("%s: %s", mapping, failure)
         scores = evaluate(fit.field, tests, progress_bar=progress_bar)
         row = Row(
@@ -145,11 +144,15 @@ def compare(
         log.info("%s: extracted and measured in %.0f s", mapping, time.perf_counter() - begun)
         rows.append(row)
         shapes.append(shape)
-        write_text(folder / "rows.jsonl", "".join(json.dumps(dataclasses.asdict(it)) + "\n" for it in rows))
+        _write_rows(folder, rows)
         if progress.interrupted:
             interrupted = True
             break
     return Comparison(path.stem, config, source, mesh, oracle, rows, shapes, interrupted)
+
+
+def _write_rows(folder: Path, rows: list[Row]) -> None:
+    write_text(folder / "rows.jsonl", "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows))
 
 
 def _failed(config: FitConfig, reason: str) -> Row:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from ff3d.settings import PRESETS, FitConfig, MappingName, make_config
+from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, MappingName, make_config
 
 if TYPE_CHECKING:
     from ff3d.field import OccupancyField
@@ -69,7 +69,7 @@ class CompareCommand:
 
     mesh: MeshName
     settings: Settings
-    mappings: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare"""
     resolution: int = 192
     """grid cells along the longest side of each extracted mesh"""
@@ -87,13 +87,20 @@ class CompareCommand:
         path = find_mesh(self.mesh)
         source, settings = MeshSource.of(path), make_config(**asdict(self.settings))
 
-        def same(folder: Path) -> bool:
-            runs = [(Run(folder / name), replace(settings, mapping=name)) for name in self.mappings]
-            begun = [(run, config) for run, config in runs if run.config_path.exists()]
-            complete = len(begun) == len(runs) and all(run.finished for run, _ in begun)
-            return not complete and all(run.belongs_to(config, source) for run, config in begun)
+        def holds_only_this(folder: Path) -> bool:
+            runs = [Run(it.parent) for it in folder.glob("*/config.json")]
+            return all(
+                run.folder.name in self.mappings and run.belongs_to(replace(settings, mapping=run.folder.name), source)
+                for run in runs
+            )
 
-        folder = self.out or new_folder(Path("runs"), path.stem, reusable=same)
+        def unfinished(folder: Path) -> bool:
+            begun = any(folder.glob("*/config.json")) and not (folder / "report.md").exists()
+            return begun and holds_only_this(folder)
+
+        folder = self.out or new_folder(Path("runs"), path.stem, reusable=unfinished)
+        if not holds_only_this(folder):
+            raise ValueError(f"{folder}: holds runs of another comparison; give another --out")
         comparison = compare(
             path,
             self.mappings,
@@ -108,7 +115,8 @@ class CompareCommand:
         for row in comparison.rows:
             if row.failure:
                 _say(f"{row.mapping} failed: {row.failure}")
-        _say(f"best near the surface: {comparison.best.mapping}")
+        if not all(row.failure for row in comparison.rows):
+            _say(f"best near the surface: {comparison.best.mapping}")
         if comparison.interrupted:
             _say("interrupted; the same command goes on from here")
         _say(f"results: {folder}   picture: {files[1]}   report: {files[0]}")
@@ -206,7 +214,7 @@ class LabelCommand:
         try:
             points = np.load(self.points, allow_pickle=False, mmap_mode="r")
             check_points(points[:0])
-        except (OSError, ValueError, EOFError, TypeError, IndexError) as error:
+        except Exception as error:
             raise ValueError(f"{self.points}: expected a .npy of points (n, 3) ({error})") from error
         oracle = WindingNumberOracle(load_mesh(self.mesh))
         labels, chunk = np.empty(len(points), dtype=bool), 2**18
@@ -263,10 +271,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d") -> int:
     except KeyboardInterrupt:
         log.error("%s: interrupted", prog)
         return 130
-    except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
+    except Exception as error:
         if debug:
             raise
-        log.error("%s: error: %s", prog, str(error) or type(error).__name__)
+        log.error("%s: error: %s", prog, (str(error) or type(error).__name__).splitlines()[0])
         return 1
 
 

@@ -165,6 +165,7 @@ class OccupancyField(nn.Module):
             "width": self.width,
             "depth": self.depth,
             "activation": self.activation,
+            "precision": self.precision,
             "cube": self.cube.to_json(),
             "bounds": self.bounds.tolist(),
             "source": self.source,
@@ -175,7 +176,8 @@ class OccupancyField(nn.Module):
 
 
 def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
-    """Read a field that `OccupancyField.save` wrote; its products run in what is fast on this device.
+    """Read a field that `OccupancyField.save` wrote; its products run in the precision that it was fitted in,
+    or in float32 where the device is not fast at that.
 
     Raises FieldError, naming the file and the fault, for a missing or truncated file, another format or version, a
     header that is not understood, tensors of the wrong names or shapes, and values that are NaN or infinite.
@@ -201,10 +203,11 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
         if header["version"] != VERSION:
             raise FieldError(f"format version {header['version']}, this ff3d reads version {VERSION}: update ff3d?")
         field = _assemble(header, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
     chosen = best_device(device)
-    field.precision = best_precision(chosen)
+    if field.precision != "float32":
+        field.precision = best_precision(chosen)
     return field.to(chosen)
 
 
@@ -212,6 +215,8 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyFi
     """The field of a file's header and tensors; any mismatch raises before a network is built."""
     width, depth = int(header["width"]), int(header["depth"])
     mapping = InputMapping(header["mapping"], tensors["mapping.frequencies"])
+    if mapping.dimension != 3 or header["precision"] not in PRECISIONS:
+        raise ValueError(f"dimension {mapping.dimension}, precision {header['precision']!r}")
     sizes = [mapping.features, *[width] * depth, 1] if depth <= len(tensors) else []
     expected = {"mapping.frequencies": tuple(mapping.frequencies.shape)}
     for index, (m, n) in enumerate(pairwise(sizes)):
@@ -225,6 +230,7 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyFi
         width=width,
         depth=depth,
         activation=header["activation"],
+        precision=header["precision"],
         cube=UnitCube.from_json(header["cube"]),
         bounds=header["bounds"],
         source=header["source"],

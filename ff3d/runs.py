@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ff3d.field import OccupancyField, load_field
 from ff3d.files import write_text
 from ff3d.settings import FitConfig
-from ff3d.training import Fit, FitError, Progress, train
+from ff3d.training import Fit, FitError, Progress, train, where
 
 if TYPE_CHECKING:
     import trimesh
@@ -77,7 +77,11 @@ class Run:
         """The rows of metrics.jsonl, one an evaluation; none yet is an empty list."""
         if not self.metrics_path.exists():
             return []
-        return [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+        try:
+            rows = [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+            return [{**row, "step": int(row["step"]), "seconds": float(row["seconds"])} for row in rows]
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{self.metrics_path}: not a run's metrics.jsonl ({error})") from error
 
     def load(self, *, device: str = "auto") -> OccupancyField:
         """The run's field; RunError if there is none yet."""
@@ -101,16 +105,21 @@ class Run:
         Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same call goes on.
         Raises RunError if the folder holds a run of other settings or another mesh.
         """
-        if self.config_path.exists():
+        device, precision = where(config)
+        if self.field_path.exists() or self.checkpoint_path.exists():
             if not self.belongs_to(config, source):
                 raise RunError(f"{self.folder}: holds a run of other settings or another mesh; give another --out")
             if self.finished:
-                progress = Progress(history=self.history())
+                progress = Progress(history=self.history(), finished=True)
                 progress.step = progress.history[-1]["step"] if progress.history else 0
                 progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
                 return Fit(self.load(device=config.device), config, progress)
         else:
-            write_text(self.config_path, json.dumps(_record(config, source, command), indent=2) + "\n")
+            write_text(
+                self.config_path,
+                json.dumps(_record(config, source, command) | {"device": device.type, "precision": precision}, indent=2)
+                + "\n",
+            )
         try:
             result = train(
                 mesh,
@@ -126,7 +135,7 @@ class Run:
             raise FitError(f"{self.folder}: {error}") from error
         self._write_history(result.progress.history)
         result.field.save(self.field_path)
-        if not result.progress.interrupted:
+        if result.progress.finished:
             self.checkpoint_path.unlink(missing_ok=True)
         return result
 

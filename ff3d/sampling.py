@@ -108,6 +108,8 @@ def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
             for kind in TEST_KINDS:
                 if kind in archive and f"{kind}_inside" in archive:
                     points, inside = archive[kind], archive[f"{kind}_inside"]
+                    if inside.dtype != bool and (inside.dtype, inside.shape) != (np.uint8, ((len(points) + 7) // 8,)):
+                        raise ValueError(f"{kind}_inside is neither bool nor packed bits of {len(points)} labels")
                     bits = inside if inside.dtype == bool else np.unpackbits(inside, count=len(points)).astype(bool)
                     if points.ndim != 2 or points.shape[1] != 3 or bits.shape != (len(points),):
                         raise ValueError(f"{kind} has shape {points.shape} and {bits.shape} labels")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 MappingName = Literal["none", "basic", "positional", "gaussian", "lecture"]
+PAPER_MAPPINGS: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
 Preset = Literal["fast", "paper"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Activation = Literal["relu", "gelu", "silu", "sine"]
@@ -68,9 +69,9 @@ class FitConfig:
     """points that are drawn and labelled together, at most: the first pools are smaller"""
     passes: int = 2
     """times that a pool is gone through before the next is drawn"""
-    uniform: float = 0.3
+    uniform: float = 0.5
     """share of points uniform in the box; the rest lie near the surface"""
-    widths: tuple[float, ...] = (0.002, 0.006, 0.015, 0.04)
+    widths: tuple[float, ...] = (0.002, 0.006, 0.015, 0.04, 0.12)
     """widths of the noise near the surface, in units (the cube's side)"""
     cube: Normalisation = "padded"
     """padded: box centred, 5% room on each side; paper: about the mean vertex, no room"""

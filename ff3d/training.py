@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ff3d")
 
 CHECKPOINT_SECONDS = 20.0
+TRAINING_STREAM = 2006_10739  # beside the seed: test points of the same seed are other points
 
 
 class FitError(RuntimeError):
@@ -46,11 +47,15 @@ class FitError(RuntimeError):
 
 @dataclass
 class Progress:
-    """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row."""
+    """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row.
+
+    finished: the budget is spent.  interrupted: Ctrl-C was pressed; after the last step both are true.
+    """
 
     step: int = 0
     seconds: float = 0.0
     loss: float = math.nan
+    finished: bool = False
     interrupted: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -147,8 +152,8 @@ def optimise(
                     save_checkpoint(checkpoint, field, optimizer, progress, config)
                     saved = time.perf_counter()
                 begun += time.perf_counter() - paused
-    if share() < 1:
-        progress.interrupted = True
+    progress.finished, progress.interrupted = share() >= 1, interrupt.asked
+    if not progress.finished:
         progress.loss = float(loss.detach())
         if checkpoint is not None:
             save_checkpoint(checkpoint, field, optimizer, progress, config)
@@ -177,8 +182,7 @@ def train(
     from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
 
     oracle = oracle or WindingNumberOracle(mesh)
-    device = best_device(config.device)
-    precision = best_precision(device) if config.precision == "auto" else config.precision
+    device, precision = where(config)
     cube = (UnitCube.paper if config.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.margin * cube.scale)
     mix = SampleMix(config.uniform, config.widths)
@@ -209,7 +213,7 @@ def train(
     log.info("%s: %d parameters on %s in %s", config.mapping, result.parameter_count, device.type, precision)
 
     def draw(index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        rng = np.random.default_rng([config.seed, index])
+        rng = np.random.default_rng([config.seed, TRAINING_STREAM, index])
         count = config.batches_in_pool(index) * config.batch_size
         points = mix.draw(mesh, bounds, cube.scale, count, rng)
         return cube.to_unit(points).astype(np.float32), oracle(points)
@@ -241,6 +245,12 @@ def fit(
     """
     config = make_config(mapping=mapping, **settings)
     return train(mesh, config, oracle=oracle, progress_bar=progress_bar).field
+
+
+def where(config: FitConfig) -> tuple[torch.device, str]:
+    """The device and the precision that a fit of these settings uses on this machine."""
+    device = best_device(config.device)
+    return device, best_precision(device) if config.precision == "auto" else config.precision
 
 
 def save_checkpoint(
@@ -301,7 +311,8 @@ def keep_freed_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-            mallopt(m_mmap_threshold, 256 * 2**20)
+            # some versions of glibc allow 32 MiB at most
+            _ = mallopt(m_mmap_threshold, 256 * 2**20) or mallopt(m_mmap_threshold, 32 * 2**20)
             mallopt(m_trim_threshold, 2**30)
 
 

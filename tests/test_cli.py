@@ -145,13 +145,35 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
         (["inspect", "{tmp}/cloud.ply"], "point cloud"),
     ],
 )
-def test_a_mistake_is_one_clear_line_and_a_code_that_is_not_zero(ball, run, tmp_path, capsys, caplog, arguments, says):
+def test_a_mistake_is_one_clear_line_and_a_code_that_is_not_zero(
+    ball, run, tmp_path, capsys, caplog, monkeypatch, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
     trimesh.PointCloud(np.random.default_rng(0).random((10, 3))).export(tmp_path / "cloud.ply")
     places = {"ball": ball, "run": run, "tmp": tmp_path}
     assert main([it.format(**places) for it in arguments]) != 0
     assert says in caplog.records[-1].message
     assert "\n" not in caplog.records[-1].message
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_mistake_leaves_no_folder_behind_that_blocks_the_corrected_command(ball, tmp_path):
+    folder = str(tmp_path / "run")
+    assert main(["fit", str(ball), *FAST, "--learning-rate", "1e30", "--out", folder]) != 0
+    assert main(["fit", str(ball), *FAST, "--out", folder]) == 0
+
+
+def test_compare_goes_on_where_it_was_and_never_into_another_comparison(ball, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["compare", str(ball), *FAST, "--resolution", "16", "--mappings"]
+    assert main([*command, "basic", "gaussian"]) == 0
+    (tmp_path / "runs" / "ball" / "report.md").unlink()  # as if it had been stopped while drawing
+    stamp = (tmp_path / "runs" / "ball" / "basic" / "field.safetensors").stat().st_mtime_ns
+    assert main([*command, "basic", "gaussian"]) == 0
+    assert (tmp_path / "runs" / "ball" / "basic" / "field.safetensors").stat().st_mtime_ns == stamp
+    assert main([*command, "basic"]) == 0
+    assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball", "ball-2"]
+    assert main([*command, "none", "--out", "runs/ball"]) != 0
 
 
 def test_debug_shows_the_traceback():

@@ -52,8 +52,14 @@ def test_save_then_load_is_the_same_field_bit_for_bit(tmp_path_factory, mapping,
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in field.state_dict().items())
     assert (loaded.cube, loaded.source, loaded.activation) == (field.cube, field.source, activation)
     assert np.array_equal(loaded.bounds, field.bounds)
-    field.precision = loaded.precision
     assert np.array_equal(field.logits(points_in_box()), loaded.logits(points_in_box()))
+
+
+def test_a_field_that_was_fitted_in_float32_is_asked_in_float32(tmp_path):
+    make_field(precision="float32").save(tmp_path / "field.safetensors")
+    assert load_field(tmp_path / "field.safetensors", device="cpu").precision == "float32"
+    make_field(precision="bfloat16").save(tmp_path / "field.safetensors")
+    assert load_field(tmp_path / "field.safetensors", device="cpu").precision == best_precision(torch.device("cpu"))
 
 
 def test_saving_twice_writes_the_same_bytes(tmp_path):
@@ -159,6 +165,8 @@ def rewrite(path, *, tensors=None, **changes):
         ({"tensors": {"layers.1.weight": torch.zeros(31, 32)}}, "do not fit width 32, depth 2"),
         ({"tensors": {"layers.9.weight": torch.zeros(1, 1)}}, "do not fit"),
         ({"tensors": {"mapping.frequencies": torch.zeros(7, 3)}}, "do not fit"),
+        ({"tensors": {"mapping.frequencies": torch.zeros(24, 2)}}, "dimension 2"),
+        ({"precision": "int4"}, "do not make a field"),
         ({"tensors": {"layers.0.bias": torch.zeros(32, dtype=torch.float16)}}, "not finite float32"),
     ],
 )

@@ -13,7 +13,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 
 @pytest.fixture(scope="module")
 def field():
-    return ff3d.fit(ff3d.load_mesh("bunny"), mapping="gaussian", seconds=8)
+    return ff3d.fit(ff3d.load_mesh("bunny"), mapping="gaussian", steps=400)  # the README has seconds
 
 
 def test_the_program_of_the_readme(field, tmp_path):
@@ -40,7 +40,7 @@ def test_the_field_is_the_exact_solid_to_a_few_per_cent(field):
 def test_the_bunny_with_holes_in_its_base_gives_a_closed_mesh_in_its_own_coordinates():
     mesh = ff3d.load_mesh(SHARED / "meshes" / "stanford-bunny.obj")
     assert not ff3d.inspect_mesh(mesh).closed
-    shape = ff3d.fit(mesh, seconds=5).extract_mesh(resolution=96)
+    shape = ff3d.fit(mesh, steps=250).extract_mesh(resolution=96)
     assert ff3d.inspect_mesh(shape).closed
     assert shape.volume == pytest.approx(abs(mesh.volume), rel=0.05)
     np.testing.assert_allclose(shape.bounds, mesh.bounds, atol=0.03 * mesh.extents.max())

@@ -35,7 +35,6 @@ def test_a_run_folder_holds_what_the_design_says_and_can_be_moved(tmp_path, mesh
     shutil.move(tmp_path / "here", tmp_path / "there")
     moved = Run(tmp_path / "there").load(device="cpu")
     points = np.random.default_rng(0).uniform(-1, 1, (100, 3))
-    moved.precision = fit.field.precision
     assert np.array_equal(moved.logits(points), fit.field.logits(points))
     assert str(tmp_path) not in (tmp_path / "there" / "config.json").read_text()
 

@@ -138,6 +138,10 @@ def test_test_sets_that_cannot_be_read_are_refused_by_name(tmp_path):
     np.savez(path, other=np.zeros(3))
     with pytest.raises(ValueError, match="holds none of"):
         load_test_sets(path)
+    for labels in (np.zeros(17, dtype=np.uint8), np.zeros(1, dtype=np.uint8), np.zeros(3)):
+        np.savez(path, uniform=np.zeros((17, 3)), uniform_inside=labels)
+        with pytest.raises(ValueError, match="neither bool nor packed bits of 17 labels"):
+            load_test_sets(path)
     np.savez(path, uniform=np.zeros((3, 2)), uniform_inside=np.zeros(3, dtype=bool))
     with pytest.raises(ValueError, match=r"shape \(3, 2\)"):
         load_test_sets(path)

@@ -189,7 +189,8 @@ def test_a_budget_in_seconds_is_kept_and_evaluation_is_not_part_of_it():
 
     begun = time.perf_counter()
     progress = optimise(field, half_space, make_config(seconds=0.5, **SMALL), evaluate=slow_evaluation)
-    assert 0.5 <= progress.seconds < time.perf_counter() - begun - 0.4
+    assert progress.seconds >= 0.5
+    assert progress.seconds + 0.05 * len(progress.history) <= time.perf_counter() - begun
     assert progress.history[-1]["step"] == progress.step
 
 
@@ -216,6 +217,17 @@ def test_an_oracle_of_ones_own_is_learned(torus):
     field = fit(torus, "basic", steps=200, device="cpu", oracle=lambda points: points[:, 0] > 0, **SMALL)
     points = test_points(torus, "uniform", count=5000).points
     assert (field.contains(points) == (points[:, 0] > 0)).mean() > 0.97
+
+
+def test_no_training_point_is_a_test_point_of_the_same_seed(torus, monkeypatch):
+    seen = []
+    monkeypatch.setattr("ff3d.training.optimise", lambda field, draw, config, **_: seen.append(draw(0)[0]))
+    train(torus, make_config("paper", steps=1), held_out={})
+    cube = UnitCube.paper(torus.vertices)
+    tests = cube.to_unit(test_points(torus, "uniform").points).astype(np.float32)
+    rounded = {tuple(point) for point in np.round(tests, 5).tolist()}
+    assert len(seen[0]) == 32_768
+    assert not rounded & {tuple(point) for point in np.round(seen[0], 5).tolist()}
 
 
 def test_ctrl_c_keeps_what_there_is(tmp_path):
