@@ -260,14 +260,17 @@ class SamplesCommand:
         return 0
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d") -> int:
-    """Run one command; return 0, or a non-zero code after one clear line (a traceback with --debug)."""
+def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | None = None) -> int:
+    """Run one command; return 0, or a non-zero code after one clear line (a traceback with --debug).
+
+    only: the one command that a script of this name offers; its arguments then do not name it.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [it for it in arguments if it != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _parse(arguments, prog)()
+        return _parse(arguments, prog, only)()
     except KeyboardInterrupt:
         log.error("%s: interrupted", prog)
         return 130
@@ -278,12 +281,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d") -> int:
         return 1
 
 
-def _parse(arguments: list[str], prog: str) -> Callable[[], int]:
+def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
     """The command that the arguments describe. --preset decides what the other settings start from."""
-    chosen = [value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"]
-    chosen += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
-    settings = PRESETS.get(chosen[-1] if chosen else "fast", PRESETS["fast"])
-    if "compare" in arguments[:1] and any(it.split("=")[0] == "--mapping" for it in arguments):
+    presets = [value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"]
+    presets += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
+    settings = PRESETS.get(presets[-1] if presets else "fast", PRESETS["fast"])
+    if (only or (arguments or [""])[0]) == "compare" and any(it.split("=")[0] == "--mapping" for it in arguments):
         raise ValueError("compare takes --mappings (several), not --mapping")
     missing: Any = tyro.MISSING
     commands = {
@@ -295,6 +298,12 @@ def _parse(arguments: list[str], prog: str) -> Callable[[], int]:
         "inspect": InspectCommand(missing),
         "samples": SamplesCommand(),
     }
+    config: Any = (OmitArgPrefixes, FlagCreatePairsOff)
+    if only:
+        chosen: Callable[[], int] = tyro.cli(
+            type(commands[only]), default=commands[only], args=arguments, prog=prog, config=config
+        )
+        return chosen
     # mypy cannot follow a Union that is put together at run time
     choice: Any = Union[  # noqa: UP007
         tuple(
@@ -302,15 +311,11 @@ def _parse(arguments: list[str], prog: str) -> Callable[[], int]:
             for name, command in commands.items()
         )
     ]
-    chosen_command: Callable[[], int] = tyro.cli(
-        choice,
-        args=arguments,
-        prog=prog,
-        description="ff3d: meshes to compact neural shapes. Each command has its own --help; "
-        "--debug shows the traceback of an error.",
-        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    about = (
+        "ff3d: meshes to compact neural shapes. Each command has its own --help; --debug shows an error's traceback."
     )
-    return chosen_command
+    picked: Callable[[], int] = tyro.cli(choice, args=arguments, prog=prog, description=about, config=config)
+    return picked
 
 
 def _load(run: Path, device: str) -> OccupancyField:

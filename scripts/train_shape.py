@@ -9,5 +9,4 @@ import sys
 from ff3d.cli import main
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(main(["compare", *arguments], prog="train_shape.py"))
+    sys.exit(main(prog="train_shape.py", only="compare"))

@@ -189,6 +189,15 @@ def test_every_command_has_a_help(command, capsys):
     assert len(capsys.readouterr().out) > 300
 
 
+def test_the_script_offers_its_one_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"], prog="train_shape.py", only="compare")
+    assert stop.value.code == 0
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage.startswith("usage: train_shape.py [-h]")
+    assert usage.endswith("MESH")
+
+
 def test_an_unknown_flag_is_refused(ball, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fit", str(ball), "--stpes", "5"])
