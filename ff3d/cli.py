@@ -300,10 +300,9 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
     }
     config: Any = (OmitArgPrefixes, FlagCreatePairsOff)
     if only:
-        chosen: Callable[[], int] = tyro.cli(
-            type(commands[only]), default=commands[only], args=arguments, prog=prog, config=config
-        )
-        return chosen
+        kind: Any = type(commands[only])
+        alone: Callable[[], int] = tyro.cli(kind, default=commands[only], args=arguments, prog=prog, config=config)
+        return alone
     # mypy cannot follow a Union that is put together at run time
     choice: Any = Union[  # noqa: UP007
         tuple(
