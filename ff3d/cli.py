@@ -237,10 +237,7 @@ class InspectCommand:
         from ff3d.mesh import find_mesh, inspect_mesh, load_mesh
 
         path = find_mesh(self.mesh)
-        report = inspect_mesh(load_mesh(path))
-        _say(f"{path}\n{report}")
-        for line in report.advice():
-            _say(f"- {line}")
+        _say(f"{path}\n{inspect_mesh(load_mesh(path))}")
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ def write_whole(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except Exception as error:
+        if "No space left" in str(error):  # a library's own error may neither be an OSError nor name the file
+            reason = "No space left on device; make room and run the same command again"
+            raise OSError(errno.ENOSPC, reason, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -100,6 +100,7 @@ def test_inspect_says_what_the_mesh_is_and_what_will_be_done(ball, capsys):
     out = capsys.readouterr().out
     assert "1,280" in out or "1280" in out
     assert "closed" in out
+    assert len(set(out.splitlines())) == len(out.splitlines())
 
 
 def test_samples_writes_the_committed_files(tmp_path, capsys):
