@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resolution", type=int, help="also extract and score the mesh")
     options = parser.parse_args()
-    config = make_config(options.preset, seconds=options.seconds, **({"steps": options.steps} if options.steps else {}))
+    steps = {"steps": options.steps} if options.steps else {}  # left out, the preset's own stand
+    config = make_config(options.preset, seconds=options.seconds, device=options.device, **steps)
     budget = f"{config.steps} steps" if config.steps else f"{config.seconds:g} s"
     print(f"preset {config.preset}, {budget} a fit, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'mesh':12} {'mapping':11} seed " + " ".join(f"{kind:>13}" for kind in TEST_KINDS) + "  steps  seconds")
@@ -65,12 +67,11 @@ def main() -> None:
             tests = load_test_sets(testset)
             oracle = ff3d.WindingNumberOracle(mesh)
             for mapping in options.mappings:
-                settings = {"seconds": config.seconds} if config.seconds else {"steps": config.steps}
-                fit_config = make_config(options.preset, mapping=mapping, seed=seed, device=options.device, **settings)
-                fit = train(mesh, fit_config, oracle=oracle, held_out={})
+                fit = train(mesh, replace(config, mapping=mapping, seed=seed), oracle=oracle, held_out={})
                 if fit.progress.interrupted:
                     sys.exit("interrupted")
-                row = [evaluate(fit.field, tests)[kind] for kind in TEST_KINDS]
+                found = evaluate(fit.field, tests)
+                row = [found[kind] for kind in TEST_KINDS]
                 scores[mapping].append(row)
                 print(
                     f"{name:12} {mapping:11} {seed:4} "

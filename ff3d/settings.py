@@ -23,6 +23,10 @@ CHOICES: dict[str, Any] = {
     "cube": Normalisation,
 }
 
+POSITIVE = (
+    *("seconds", "steps", "frequencies", "width", "depth", "batch_size", "pool_size", "passes"),
+    *("learning_rate", "scale"),
+)
 DEFAULT_SECONDS = 30.0
 # The best of 1, 2, 4, 8, 16 and 30 thousandths (none, basic: and of 10) on Lucy, near the surface, at 800 and 1,200
 # steps; lecture as gaussian
@@ -83,23 +87,12 @@ class FitConfig:
             choices = get_args(CHOICES.get(setting.name))
             if choices and getattr(self, setting.name) not in choices:
                 raise ValueError(f"unknown {setting.name} {getattr(self, setting.name)!r}; known: {', '.join(choices)}")
-        for name in (
-            "seconds",
-            "steps",
-            "frequencies",
-            "width",
-            "depth",
-            "batch_size",
-            "pool_size",
-            "passes",
-        ):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("learning_rate", "scale", *(["margin"] if self.margin else [])):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value}")
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"margin must be 0 or positive, got {self.margin}")
         if not 0 <= self.uniform <= 1 or not all(width > 0 for width in self.widths):
             raise ValueError("uniform must lie in [0, 1] and every width must be positive")
         if self.pool_size % self.batch_size:

@@ -51,6 +51,8 @@ def test_every_mapping_has_a_rate_of_its_own_unless_one_is_given(mapping):
         ({"uniform": 1.5}, r"uniform must lie in \[0, 1\]"),
         ({"widths": (0.01, -1.0)}, "every width must be positive"),
         ({"batch_size": 1000}, "multiple of batch_size 1000"),
+        ({"margin": -0.1}, "margin must be 0 or positive"),
+        ({"scale": 0.0}, "scale must be positive"),
         ({"width": 0}, "width must be positive"),
         ({"mapping": "sine"}, "known: none, basic, positional, gaussian, lecture"),
     ],
