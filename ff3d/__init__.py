@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ff3d.metrics import iou as iou
     from ff3d.metrics import surface_distances as surface_distances
     from ff3d.occupancy import WindingNumberOracle as WindingNumberOracle
+    from ff3d.occupancy import make_oracle as make_oracle
+    from ff3d.pointcloud import PointCloud as PointCloud
+    from ff3d.pointcloud import load_points as load_points
     from ff3d.rendering import render as render
     from ff3d.runs import Run as Run
     from ff3d.samples import sample_mesh as sample_mesh
@@ -39,6 +42,9 @@ _HOME = {
     "UnitCube": "mesh",
     "SOLIDS": "shapes",
     "sample_mesh": "samples",
+    "load_points": "pointcloud",
+    "PointCloud": "pointcloud",
+    "make_oracle": "occupancy",
     "WindingNumberOracle": "occupancy",
     "sample_uniform": "sampling",
     "sample_near_surface": "sampling",

@@ -17,7 +17,7 @@ from ff3d.extraction import ExtractionError
 from ff3d.files import write_text
 from ff3d.mesh import load_mesh, save_mesh
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
-from ff3d.occupancy import WindingNumberOracle
+from ff3d.occupancy import make_oracle
 from ff3d.runs import MeshSource, Run
 from ff3d.sampling import TEST_KINDS, test_points
 from ff3d.settings import FitConfig
@@ -98,9 +98,7 @@ def compare(
     """
     mesh = load_mesh(path)
     source = MeshSource.of(path)
-    oracle = WindingNumberOracle(mesh)
-    if oracle.inside_out:
-        log.warning("%s is turned inside out; its faces are read the other way round", path.name)
+    oracle = make_oracle(mesh)
     log.info("%s: labelling the test points", path.name)
     tests = {kind: test_points(mesh, kind, seed=config.seed, oracle=oracle) for kind in TEST_KINDS}
     rows: list[Row] = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
@@ -24,25 +24,28 @@ log = logging.getLogger("ff3d")
 
 MeshName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh file, or the name of one in meshes/")]
 RunName = Annotated[Positional[Path], arg(metavar="RUN", help="the folder of a fit, or a field's .safetensors file")]
+ShapeName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh or point cloud file, or the name of a sample")]
+OracleName = Literal["auto", "winding", "rays", "open3d", "warp"]
 Output = Annotated[Path | None, arg(aliases=["-o"])]
 Settings = Annotated[FitConfig, arg(name="")]
 
 
 @dataclass
 class FitCommand:
-    """Fit one field to a mesh and keep it in a run folder."""
+    """Fit one field to a mesh or a point cloud, and keep it in a run folder."""
 
-    mesh: MeshName
+    mesh: ShapeName
     settings: Settings
     out: Path | None = None
     """run folder; the same command again goes on with an unfinished fit (default: runs/MESH-MAPPING)"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.mesh import find_mesh, load_mesh
+        from ff3d.mesh import find_mesh
+        from ff3d.occupancy import load_surface
         from ff3d.runs import MeshSource, Run, new_folder
 
         path = find_mesh(self.mesh)
-        mesh, source = load_mesh(path), MeshSource.of(path)
+        (mesh, oracle), source = load_surface(path), MeshSource.of(path)
         config = make_config(**asdict(self.settings))
 
         def unfinished(folder: Path) -> bool:
@@ -51,7 +54,7 @@ class FitCommand:
 
         folder = self.out or new_folder(Path("runs"), f"{path.stem}-{config.mapping}", reusable=unfinished)
         run = Run(folder)
-        fit = run.fit(mesh, config, source, command=shlex.join(sys.argv), progress_bar=True)
+        fit = run.fit(mesh, config, source, command=shlex.join(sys.argv), oracle=oracle, progress_bar=True)
         _say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
         if fit.progress.history:
             _say("held-out IoU: " + _scores(fit.progress.history[-1]["iou"]))
@@ -196,48 +199,109 @@ class EvaluateCommand:
 
 @dataclass
 class LabelCommand:
-    """Label points inside (True) or outside (False) a mesh by its generalized winding number."""
+    """Label points inside (True) or outside (False) a shape: a mesh, or a point cloud (.ply without faces, .xyz)."""
 
-    mesh: MeshName
+    mesh: ShapeName
     points: Annotated[Positional[Path], arg(metavar="POINTS.npy", help="(n, 3) numbers, input coordinates")]
     output: Annotated[Path, arg(aliases=["-o"])]
     """where the labels go: a .npy of bool (n,)"""
+    oracle: OracleName = "auto"
+    """who says so: auto takes the winding number"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        import numpy as np
-        from tqdm import tqdm
+        from ff3d.labelling import label_file
+        from ff3d.occupancy import make_oracle
+        from ff3d.pointcloud import load_shape
 
-        from ff3d.files import write_whole
-        from ff3d.mesh import load_mesh
-        from ff3d.occupancy import WindingNumberOracle, check_points
-
-        try:
-            points = np.load(self.points, allow_pickle=False, mmap_mode="r")
-            check_points(points[:0])
-        except Exception as error:
-            raise ValueError(f"{self.points}: expected a .npy of points (n, 3) ({error})") from error
-        oracle = WindingNumberOracle(load_mesh(self.mesh))
-        labels, chunk = np.empty(len(points), dtype=bool), 2**18
-        for start in tqdm(range(0, len(points), chunk), desc="labels", delay=2):
-            labels[start : start + chunk] = oracle(points[start : start + chunk])
-        with write_whole(self.output) as temporary, temporary.open("wb") as file:
-            np.save(file, labels)
-        _say(f"{int(labels.sum()):,} of {len(labels):,} points are inside")
+        oracle = make_oracle(load_shape(self.mesh), self.oracle)
+        inside, count = label_file(oracle, self.points, self.output, progress=True)
+        _say(f"{inside:,} of {count:,} points are inside")
         _say(f"results: {self.output}")
         return 0
 
 
 @dataclass
-class InspectCommand:
-    """Say what a mesh is made of, what is wrong with it, and what ff3d will do about that."""
+class PrepareCommand:
+    """Write labelled samples of many meshes, for use elsewhere; a mesh that fails is a row with its reason."""
 
-    mesh: MeshName
+    meshes: Annotated[Positional[tuple[str, ...]], arg(metavar="MESHES", help="mesh files, folders of them, samples")]
+    out: Path
+    """folder for NAME.npz and prepared.jsonl; what is there already is kept"""
+    points: int = 100_000
+    """points of each mesh"""
+    uniform: float = FitConfig.uniform
+    """share of the points that are uniform in the box; the rest lie near the surface"""
+    widths: tuple[float, ...] = FitConfig.widths
+    """standard deviations of the points near the surface, units (shares of the cube's side)"""
+    margin: float = FitConfig.margin
+    """how far the box reaches past the mesh, units"""
+    seed: int = 0
+    """seed of the points"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.labelling import find_meshes, prepare
+        from ff3d.sampling import SampleMix
+
+        positive = self.points > 0 and all(it > 0 for it in self.widths)
+        if not (positive and self.margin >= 0 and 0 <= self.uniform <= 1):
+            raise ValueError("--points and --widths must be positive, --margin not negative, --uniform within 0 and 1")
+        rows = prepare(
+            find_meshes(self.meshes),
+            self.out,
+            count=self.points,
+            mix=SampleMix(self.uniform, self.widths),
+            margin=self.margin,
+            seed=self.seed,
+            progress=True,
+        )
+        failed = sum("failure" in row for row in rows)
+        _say(f"{len(rows) - failed} of {len(rows)} meshes prepared, {self.points:,} points each")
+        _say(f"results: {self.out}")
+        return int(failed == len(rows))
+
+
+@dataclass
+class InspectCommand:
+    """Say what a mesh is made of, what is wrong with it, what ff3d does about that, and where labels are not sure."""
+
+    mesh: MeshName
+    check: bool = False
+    """label 100,000 points by a second, independent oracle too, and say where the two disagree"""
+    picture: Path | None = None
+    """a .png: three cuts through the place where labels are least sure"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.checking import UNSURE, doubt, second_opinion
+        from ff3d.figure import cross_sections
         from ff3d.mesh import find_mesh, inspect_mesh, load_mesh
+        from ff3d.occupancy import REFUSED, WindingNumberOracle
+        from ff3d.rendering import save_picture
+        from ff3d.sampling import grown_box
 
         path = find_mesh(self.mesh)
-        _say(f"{path}\n{inspect_mesh(load_mesh(path))}")
+        mesh = load_mesh(path)
+        _say(f"{path}\n{inspect_mesh(mesh)}")
+        oracle = WindingNumberOracle(mesh)
+        for note in oracle.notes:
+            _say(f"- {note}")
+        found = doubt(mesh, oracle)
+        if found.unsettled > REFUSED:
+            _say(f"labels  refused: an open surface, {found.unsettled:.0%} of it has outside on both sides")
+        else:
+            _say(f"labels  not sure in {found.share:.2%} of the box{' at' * bool(found.places)}")
+        _list(found.places)
+        if self.check:
+            other = second_opinion(mesh, oracle, progress=True)
+            where = " at" * bool(other.places)
+            _say(f"check   {other.share:.4%} of {other.points:,} points differ from {other.second}{where}")
+            _list(other.places)
+        if self.picture is not None:
+            low, high = grown_box(mesh, 0.02 * oracle.cube.scale)
+            center = found.places[0].center if found.places else tuple((low + high) / 2)
+            title = f"{path.name}: labels not sure in {found.share:.2%} of the box"
+            cuts = cross_sections(oracle.winding_number, (low, high), center, unsure=UNSURE, title=title)
+            save_picture(cuts, self.picture)
+            _say(f"results: {self.picture}")
         return 0
 
 
@@ -292,6 +356,7 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "extract": ExtractCommand(missing),
         "evaluate": EvaluateCommand(missing),
         "label": LabelCommand(missing, missing, missing),
+        "prepare": PrepareCommand(missing, missing),
         "inspect": InspectCommand(missing),
         "samples": SamplesCommand(),
     }
@@ -320,6 +385,11 @@ def _load(run: Path, device: str) -> OccupancyField:
     from ff3d.runs import Run
 
     return load_field(run, device=device) if run.suffix == ".safetensors" else Run(run).load(device=device)
+
+
+def _list(places: Sequence[object]) -> None:
+    for place in places:
+        _say(f"        {place}")
 
 
 def _scores(scores: dict[str, float]) -> str:

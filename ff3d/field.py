@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ff3d.files import write_whole
 from ff3d.mapping import InputMapping
-from ff3d.mesh import UnitCube
-from ff3d.occupancy import check_points
+from ff3d.mesh import UnitCube, check_points
 
 if TYPE_CHECKING:
     import trimesh

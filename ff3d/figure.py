@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from ff3d.rendering import (
@@ -35,6 +36,7 @@ INK = (0.10, 0.10, 0.12)
 GREY = (0.38, 0.38, 0.42)
 PANEL = (0.955, 0.955, 0.96)
 FRAME = (0.93, 0.55, 0.10)
+CUT = (0.45, 0.56, 0.70)
 # What Pillow's own font lacks, written in letters that it has.
 PLAIN = {0xD7: "x", 0x2013: "-", 0x2014: "-", 0x2212: "-", 0x3C3: "sigma", 0x3B3: "gamma", 0xB2: "^2"}
 
@@ -110,6 +112,48 @@ def comparison_picture(
             sheet.paste(error_picture(surface, truth, size, inside, scale), x, rows[-1])
         else:
             sheet.legend(x, rows[-1], panel, scale)
+    return np.asarray(sheet.image)
+
+
+def cross_sections(
+    winding_number: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    bounds: ArrayLike,
+    center: ArrayLike,
+    *,
+    unsure: float,
+    title: str = "",
+    panel: int = 420,
+) -> Picture:
+    """Three cuts through `center` (3,), one across each axis: inside, outside, and where labels are not sure.
+
+    winding_number: points (n, 3) -> (n,).  bounds: the box (2, 3) that is shown.  unsure: points whose number lies
+    within it of 1/2 are drawn in orange, the stronger the nearer.  panel: pixels, the longest side of a cut.
+    Returns uint8 (height, width, 3).
+    """
+    low, high = np.asarray(bounds, dtype=np.float64)
+    gap, top = 24, 24 + 44 * bool(title)
+    pixel = float((high - low).max()) / panel
+    sheet = _Sheet(4 * gap + 3 * panel, top + panel + 84)
+    sheet.text(title, gap, 16, 24, room=sheet.width - 2 * gap)
+    for axis, across, up in ((0, 2, 1), (1, 0, 2), (2, 0, 1)):
+        columns, rows = (max(1, round(float(high[k] - low[k]) / pixel)) for k in (across, up))
+        points = np.empty((rows, columns, 3))
+        points[..., axis] = np.asarray(center, dtype=np.float64)[axis]
+        points[..., across] = low[across] + (np.arange(columns) + 0.5) * pixel
+        points[..., up] = (high[up] - (np.arange(rows) + 0.5) * pixel)[:, None]
+        number = winding_number(points.reshape(-1, 3)).reshape(rows, columns, 1)
+        doubt = np.clip(1 - np.abs(number - 0.5) / unsure, 0, 1) ** 0.5
+        colors = np.where(number > 0.5, np.array(CUT), np.array(PANEL))
+        x = gap + axis * (panel + gap)
+        picture = np.round(255 * (colors + (np.array(FRAME) - colors) * doubt)).astype(np.uint8)
+        sheet.paste(picture, x + (panel - columns) // 2, top + (panel - rows) // 2)
+        names = "xyz"
+        words = f"{names[across]} to the right, {names[up]} up, at {names[axis]} = {points[0, 0, axis]:.4g}"
+        sheet.text(words, x + panel // 2, top + panel + 8, 16, room=panel, anchor="ma", fill=GREY)
+    for i, (color, words) in enumerate(((CUT, "inside"), (PANEL, "outside"), (FRAME, "not sure"))):
+        x, y = gap + 160 * i, top + panel + 44
+        sheet.draw.rectangle((x, y, x + 24, y + 18), fill=_bytes(color), outline=_bytes(GREY))
+        sheet.text(words, x + 34, y - 1, 16, room=120)
     return np.asarray(sheet.image)
 
 

@@ -187,8 +187,8 @@ _PLY_TYPES |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int3
 _PLY_TYPES |= {"int64": "i8", "uint64": "u8", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8"}
 
 
-def _read_ply(path: Path) -> Polygons:
-    """PLY, text or binary of either byte order; of its elements the vertices and faces."""
+def _ply_columns(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """PLY, text or binary of either byte order: the columns of each element, by element and property."""
     data = path.read_bytes()
     head = re.match(rb"ply\s.*?\send_header[ \t]*\r?\n", data, re.DOTALL)
     if not head:
@@ -209,7 +209,7 @@ def _read_ply(path: Path) -> Polygons:
                 for word in (words[2:4] if words[1] == "list" else ["", words[1]])
             )
             elements[-1][2].append((words[-1], length, kind))
-    at, columns = 0, {}
+    at, columns = 0, dict[str, dict[str, NDArray[Any]]]()
     for name, count, properties in elements:
         try:
             columns[name], at = _ply_element(body, at, count, properties)
@@ -217,6 +217,29 @@ def _read_ply(path: Path) -> Polygons:
             raise MeshError(f"cut short or damaged in its {count} {name} rows; export it again") from error
     if at != len(body):
         raise MeshError(f"damaged: {len(body) - at} bytes of data behind the last row; export it again")
+    return columns
+
+
+def read_ply_points(path: Path) -> tuple[Floats, Floats | None]:
+    """The vertices (n, 3) of a PLY, with faces or without, and their nx ny nz (n, 3), if it holds them.
+
+    Raises MeshError for a file that is damaged or cut short, or without x, y or z; ValueError or KeyError for a
+    header that makes no sense.
+    """
+    vertex = _ply_columns(path).get("vertex") or dict.fromkeys("xyz", np.zeros(0))
+    missing = [axis for axis in "xyz" if axis not in vertex]
+    if missing:
+        raise MeshError(f"its vertices lack {' '.join(missing)}; export it again, as points with x y z")
+    points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    names = ["nx", "ny", "nz"]
+    if not all(name in vertex for name in names):
+        return points, None
+    return points, np.stack([vertex[name] for name in names], axis=1).astype(np.float64)
+
+
+def _read_ply(path: Path) -> Polygons:
+    """The vertices and faces of a PLY."""
+    columns = _ply_columns(path)
     if "tristrips" in columns:
         raise MeshError("its faces are triangle strips, which ff3d does not read; save it with plain faces")
     vertex, face = columns.get("vertex") or dict.fromkeys("xyz", np.zeros(0)), columns.get("face", {})

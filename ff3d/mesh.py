@@ -87,6 +87,17 @@ class UnitCube:
         return cls(tuple(center), scale)
 
 
+def check_points(points: ArrayLike) -> Floats:
+    """points as float64 (n, 3); ValueError if the shape is another or a coordinate is not finite."""
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
+        raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not")
+    return array
+
+
 def _box_points(vertices: ArrayLike) -> Floats:
     """vertices as float64 (v, 3), v > 0; ValueError if there are none or one is not finite."""
     points = _points(vertices)
@@ -214,7 +225,7 @@ class MeshReport:
     def advice(self) -> list[str]:
         """One line for each fault: what ff3d makes of it. Empty if the mesh has none."""
         faults = [
-            (self.flat, "flat: it encloses no volume, so that nearly every label will be outside"),
+            (self.flat, "flat: it encloses no volume, and labels are refused"),
             (
                 self.holes,
                 f"{self.holes} hole(s), {self.boundary_edges} boundary edges: closed by the winding number that labels "
@@ -222,19 +233,18 @@ class MeshReport:
             ),
             (
                 self.flipped_edges,
-                f"{self.flipped_edges} edge(s) between faces of opposite winding: labels near a flipped patch will be "
-                "wrong; make the winding consistent to be safe",
+                f"{self.flipped_edges} edge(s) between faces of opposite winding: for labels they are wound alike, as most "
+                "of their patch is",
             ),
             (
                 self.nonmanifold_edges,
-                f"{self.nonmanifold_edges} edge(s) of more than two faces: the winding number takes them as they are; "
-                "inner walls are ignored only where their two sides cancel",
+                f"{self.nonmanifold_edges} edge(s) of more than two faces: parts that touch stay solid, and for labels "
+                "inner walls are left out where the surface is closed without them",
             ),
             (self.degenerate_faces, f"{self.degenerate_faces} face(s) without area: harmless"),
             (
                 self.duplicate_faces,
-                f"{self.duplicate_faces} duplicate face(s): each counts again; copies of one orientation may swell the "
-                "surface near open edges, copies of opposite orientation cancel and leave a hole",
+                f"{self.duplicate_faces} duplicate face(s): for labels each counts once",
             ),
             (
                 self.volume < 0 and not self.flat,

@@ -2,34 +2,86 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.mesh import UnitCube
+from ff3d.cellgrid import INSIDE, UNKNOWN, CellGrid
+from ff3d.mesh import UnitCube, check_points
+from ff3d.repair import fast_winding_number, mid_numbers, repair
 
 if TYPE_CHECKING:
     import trimesh
 
-Oracle = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+    from ff3d.pointcloud import PointCloud
+    from ff3d.shapes import Solid
+
+log = logging.getLogger("ff3d")
+
+Floats = NDArray[np.float64]
+Oracle = Callable[[Floats], NDArray[np.bool_]]
 
 # The fast sum's accuracy setting, and how near to 1/2 its answer must be for the next one, at last the exact sum, to
 # be asked. Largest errors seen on scans of 50 to 100 thousand faces: 0.21, 0.006, 0.001.
-MANY = 10_000
 CASCADE = ((1.0, 0.35), (2.0, 0.05), (4.0, 0.005))
+MANY = 10_000
+GRID_PAYS = 2_000_000  # points after which the cell grid has paid for itself
+# A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
+# 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
+SETTLED, REFUSED = 0.2, 0.5
+ASKED = 4096  # faces, when that is measured
 
 
-def check_points(points: ArrayLike) -> NDArray[np.float64]:
-    """points as float64 (n, 3); ValueError if the shape is another or a coordinate is not finite."""
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 3:
-        hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
-        raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not")
-    return array
+class OpenSurfaceError(ValueError):
+    """A shape that encloses nothing, so that no point of space is inside or outside of it."""
+
+
+def make_oracle(shape: trimesh.Trimesh | PointCloud | Solid, kind: str = "auto") -> Oracle:
+    """The oracle of a shape: what `auto` picks, or one of `ORACLES` by name, for a mesh.
+
+    A mesh is asked by its winding number, a point cloud by that of its oriented points, a solid by its formula.
+    What had to be put right is logged.
+    Raises OpenSurfaceError for a sheet, which has no inside; ValueError for an unknown kind, or rays on a mesh that
+    is not closed.
+    """
+    from ff3d.pointcloud import PointCloud, PointCloudOracle
+    from ff3d.shapes import Solid
+
+    if isinstance(shape, Solid):
+        return shape.contains
+    if kind not in ("auto", *ORACLES):
+        raise ValueError(f"unknown oracle {kind!r}; known: auto, {', '.join(ORACLES)}")
+    of_mesh = ORACLES.get(kind, WindingNumberOracle)
+    oracle: Any = PointCloudOracle(shape) if isinstance(shape, PointCloud) else of_mesh(shape)
+    for note in getattr(oracle, "notes", ()):
+        log.info("%s", note)
+    share = getattr(oracle, "unsettled", 0.0)
+    if share > REFUSED:
+        raise OpenSurfaceError(
+            f"an open surface that encloses nothing: on {share:.0%} of its area both sides are outside; ff3d labels "
+            "solids, scans with holes and oriented point clouds; thicken a sheet, or close it, first"
+        )
+    return oracle
+
+
+def load_surface(path: str | Path) -> tuple[trimesh.Trimesh, Oracle]:
+    """The surface in a mesh or point cloud file, to draw points on, and its oracle.
+
+    The surface of a cloud is a small triangle for each of its points. Raises as `load_shape` and `make_oracle` do.
+    """
+    from ff3d.pointcloud import PointCloud, PointCloudOracle, load_shape
+
+    shape = load_shape(path)
+    oracle = make_oracle(shape)
+    if isinstance(shape, PointCloud):
+        assert isinstance(oracle, PointCloudOracle)
+        return oracle.surface, oracle
+    return shape, oracle
 
 
 class WindingNumberOracle:
@@ -37,47 +89,180 @@ class WindingNumberOracle:
 
     Jacobson et al. 2013, "Robust inside-outside segmentation using generalized winding numbers", by the fast sum of
     Barill et al. 2018 (libigl), first coarse, then finer where that is not sure (`CASCADE`), at last the exact sum over
-    all faces. A mesh that is turned inside out (negative volume) is read with its faces reversed: `inside_out` says so.
+    all faces; and by a look-up in the cell grid, with the same answers, once many points have been asked about.
+    Faces are put right first (`ff3d.repair`): `notes` says what was done, and `inside_out` if the mesh was turned.
     """
 
     def __init__(self, mesh: trimesh.Trimesh):
-        import igl
-
-        self._cube = UnitCube.padded(mesh.vertices)
+        self.cube = UnitCube.padded(mesh.vertices)
         # libigl's tree works in float32: only unit coordinates keep their digits
-        vertices = np.ascontiguousarray(self._cube.to_unit(mesh.vertices))
-        faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
-        corners = vertices[faces] - 0.5
-        volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
-        self.inside_out = bool(volume < 0)
-        if self.inside_out:
-            faces = np.ascontiguousarray(faces[:, ::-1])
-        self._vertices, self._faces = vertices, faces
-        self._tree: Any = igl.FastWindingNumberBVH()
-        self._tree.init(vertices, faces, 2)
+        repaired = repair(self.cube.to_unit(mesh.vertices), np.asarray(mesh.faces, dtype=np.int64))
+        self.notes, self.inside_out = repaired.notes, repaired.inside_out
+        self._vertices, self._faces, self._rim = repaired.vertices, repaired.faces, repaired.rim
+        self._tree = fast_winding_number(self._vertices, self._faces)
+        self._asked = 0
 
-    def winding_number(self, points: ArrayLike) -> NDArray[np.float64]:
+    @property
+    def closed(self) -> bool:
+        """Whether the repaired surface has no rim, so that its winding number is whole everywhere."""
+        return not len(self._rim)
+
+    @cached_property
+    def unsettled(self) -> float:
+        """The share of the surface that has outside on both its sides: 0 if closed, 1 for a sheet."""
+        corners = self._vertices[self._faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        if not area.sum() > 0:
+            return 1.0
+        chosen = np.random.default_rng(0).choice(len(area), ASKED, p=area / area.sum())
+        middle = mid_numbers(self._winding_number, self._vertices, self._faces[chosen])
+        return float((middle < SETTLED).mean())
+
+    @cached_property
+    def grid(self) -> CellGrid:
+        """The cell grid of the mesh, in the coordinates of `cube`; made when first asked for."""
+        return CellGrid.build(self._vertices[self._faces], self._rim, self._winding_number)
+
+    def winding_number(self, points: ArrayLike) -> Floats:
         """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
 
         Within 0.006 where it lies within 0.35 of 1/2, exact within 0.005 of it; elsewhere within about 0.2.
         """
+        return self._winding_number(self.cube.to_unit(check_points(points)))
+
+    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """points (n, 3), input coordinates -> (n,) bool, True inside."""
+        unit = self.cube.to_unit(check_points(points))
+        self._asked += len(unit)
+        if "grid" not in self.__dict__ and self._asked < GRID_PAYS:
+            return self._winding_number(unit) > 0.5
+        label = self.grid.look_up(unit)
+        inside = label == INSIDE
+        unknown = np.flatnonzero(label == UNKNOWN)
+        inside[unknown] = self._winding_number(unit[unknown]) > 0.5
+        return inside
+
+    def _winding_number(self, unit: Floats) -> Floats:
+        """`winding_number` of unit points."""
         import igl
 
-        unit = np.ascontiguousarray(self._cube.to_unit(check_points(points)))
-        if not len(unit):
-            return np.zeros(0)
+        if not len(unit) or not len(self._faces):
+            return np.zeros(len(unit))
         # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
-        near = np.lexsort((64 * unit.T).astype(np.int8)) if len(unit) > MANY else np.arange(len(unit))
+        asked = np.arange(len(unit))
+        if len(unit) > MANY:
+            asked = np.lexsort((64 * np.clip(unit, -1, 1.98).T).astype(np.int8))
         number = np.empty(len(unit))
-        asked = near
         for accuracy, unsure in CASCADE:
-            number[asked] = self._tree.winding_number(unit[asked], accuracy)
+            number[asked] = self._tree(unit[asked], accuracy)
             asked = asked[np.abs(number[asked] - 0.5) < unsure]
             if not len(asked):
                 return number
         number[asked] = igl.winding_number(self._vertices, self._faces, unit[asked])
         return number
 
+
+class RayOracle:
+    """How often rays from a point leave a closed mesh, less how often they enter it; several directions vote.
+
+    Embree casts the rays (embreex). Counting which way each face looks, and not only how many there are, keeps the
+    overlap of two parts inside. Independent of the winding number, and slower; a second opinion.
+    Raises ValueError if the mesh, put right as for `WindingNumberOracle`, is not closed.
+    """
+
+    STEP = 2e-6  # units past a hit, where the next ray begins: embree computes in float32
+    FIRST, MORE = 3, 4  # directions; the others are asked where the first do not agree
+
+    def __init__(self, mesh: trimesh.Trimesh, *, seed: int = 0):
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
+        self.cube = UnitCube.padded(mesh.vertices)
+        repaired = repair(self.cube.to_unit(mesh.vertices), np.asarray(mesh.faces, dtype=np.int64))
+        if len(repaired.rim) or not len(repaired.faces):
+            raise ValueError(
+                f"rays label closed meshes only, and this one has {len(repaired.rim)} open edges; "
+                "use the winding number (the default)"
+            )
+        self.notes = repaired.notes
+        corners = repaired.vertices[repaired.faces]
+        self._box = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self._scene: Any = EmbreeScene()
+        TriangleMesh(self._scene, repaired.vertices.astype(np.float32), repaired.faces.astype(np.int32))
+        directions = np.random.default_rng(seed).standard_normal((self.FIRST + self.MORE, 3))
+        self._directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
     def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
-        return self.winding_number(points) > 0.5
+        unit = self.cube.to_unit(check_points(points))
+        votes = np.zeros(len(unit), dtype=np.int64)
+        low, high = self._box
+        asked = np.flatnonzero(((unit >= low) & (unit <= high)).all(axis=1))
+        for direction in self._directions[: self.FIRST]:
+            votes[asked] += self._crossings(unit[asked], direction) > 0
+        torn = asked[(votes[asked] > 0) & (votes[asked] < self.FIRST)]
+        for direction in self._directions[self.FIRST :]:
+            votes[torn] += self._crossings(unit[torn], direction) > 0
+        votes[torn] = 2 * votes[torn] > self.FIRST + self.MORE
+        return votes > 0
+
+    def _crossings(self, unit: Floats, direction: Floats) -> NDArray[np.int64]:
+        """How often rays from unit points go out through the surface, less how often in."""
+        number = np.zeros(len(unit), dtype=np.int64)
+        active, place = np.arange(len(unit)), unit.astype(np.float32)
+        step = direction.astype(np.float32)
+        outward = self._normals @ direction
+        while len(active):
+            hit = self._scene.run(place, np.broadcast_to(step, place.shape).copy(), output=1)
+            face = np.asarray(hit["primID"])
+            met = face >= 0
+            active, face = active[met], face[met]
+            number[active] += np.sign(outward[face]).astype(np.int64)
+            past = np.asarray(hit["tfar"], dtype=np.float32)[met, None] + np.float32(self.STEP)
+            place = (place[met] + step * past).astype(np.float32)
+        return number
+
+
+class Open3DOracle:
+    """The parity of the surfaces that rays cross, by Open3D, `samples` directions voting: a third opinion.
+
+    Parity holds for a closed mesh whose parts do not overlap. Raises ImportError, with what to install, where Open3D
+    does not import: it needs the system's libGL and libusb.
+    """
+
+    def __init__(self, mesh: trimesh.Trimesh, *, samples: int = 5):
+        try:
+            import open3d
+        except (ImportError, OSError) as error:
+            raise ImportError(
+                f"open3d does not import ({error}); pip install 'ff3d[open3d]', and on a bare Debian also "
+                "apt install libgl1 libusb-1.0-0 libgomp1"
+            ) from error
+        self.cube = UnitCube.padded(mesh.vertices)
+        self._tensor, self._samples = open3d.core.Tensor, samples
+        self._scene = open3d.t.geometry.RaycastingScene()
+        vertices = self.cube.to_unit(mesh.vertices).astype(np.float32)
+        self._scene.add_triangles(self._tensor(vertices), self._tensor(np.asarray(mesh.faces, dtype=np.uint32)))
+
+    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """points (n, 3), input coordinates -> (n,) bool, True inside."""
+        unit = np.asarray(self.cube.to_unit(check_points(points)), dtype=np.float32)
+        inside: NDArray[np.bool_] = (
+            self._scene.compute_occupancy(self._tensor(unit), nsamples=self._samples).numpy() > 0.5
+        )
+        return inside
+
+
+def _warp_oracle(mesh: trimesh.Trimesh) -> Oracle:
+    from ff3d.gpu import WarpOracle
+
+    return WarpOracle(mesh)
+
+
+ORACLES: dict[str, Callable[[Any], Oracle]] = {
+    "winding": WindingNumberOracle,
+    "rays": RayOracle,
+    "open3d": Open3DOracle,
+    "warp": _warp_oracle,
+}

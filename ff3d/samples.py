@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.int64]
 SAMPLES = (*SOLIDS, "soup")
-_SPACING = {"bunny": 0.0092, "knot": 0.0105, "gyroid": 0.019}  # of the marching grid: files just under 2 MB
+SPACING = {"bunny": 0.0092, "knot": 0.0105, "gyroid": 0.019}  # of the marching grid: files just under 2 MB
 
 
 def sample_mesh(name: str) -> trimesh.Trimesh:
@@ -84,11 +84,11 @@ def _arrays(name: str) -> tuple[Values, Indices]:
     elif name == "soup":
         vertices, faces = _soup_mesh()
     else:
-        vertices, faces = _smooth_mesh(SOLIDS[name], _SPACING[name])
+        vertices, faces = smooth_mesh(SOLIDS[name], SPACING[name])
     return np.round(vertices, 5) + 0.0, faces  # + 0.0: no negative zero
 
 
-def _smooth_mesh(solid: Solid, spacing: float) -> tuple[Values, Indices]:
+def smooth_mesh(solid: Solid, spacing: float) -> tuple[Values, Indices]:
     """Marching cubes, then rounds of evening out the triangles and moving the vertices back to the surface."""
     from skimage import measure
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.mesh import UnitCube
 from ff3d.metrics import LabelledPoints, sample_surface
-from ff3d.occupancy import Oracle, WindingNumberOracle
+from ff3d.occupancy import Oracle, make_oracle
 
 if TYPE_CHECKING:
     import trimesh
@@ -78,7 +78,7 @@ def test_points(
     - `boundary_area`: the same, area-weighted.
 
     A unit is the side of the paper's cube, `UnitCube.paper(mesh.vertices).scale`. oracle: labels, by default the
-    mesh's winding number. Raises ValueError for an unknown kind.
+    mesh's winding number. Raises ValueError for an unknown kind, OpenSurfaceError for a sheet.
     """
     kind = "boundary_face" if kind == "boundary" else kind
     if kind not in TEST_KINDS:
@@ -90,7 +90,7 @@ def test_points(
     else:
         on_surface, _ = sample_surface(mesh, count, rng, weight="face" if kind == "boundary_face" else "area")
         points = on_surface + rng.standard_normal((count, 3)) * (TEST_NOISE * unit)
-    return LabelledPoints(points, (oracle or WindingNumberOracle(mesh))(points))
+    return LabelledPoints(points, (oracle or make_oracle(mesh))(points))
 
 
 test_points.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test, for all its name

@@ -178,10 +178,10 @@ def train(
     Otherwise as `optimise`.
     """
     from ff3d.metrics import iou
-    from ff3d.occupancy import WindingNumberOracle
+    from ff3d.occupancy import make_oracle
     from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
 
-    oracle = oracle or WindingNumberOracle(mesh)
+    oracle = oracle or make_oracle(mesh)
     device, precision = where(config)
     cube = (UnitCube.paper if config.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.margin * cube.scale)

@@ -18,7 +18,7 @@ from ff3d import samples, shapes
 MESHES = Path(__file__).parent.parent / "meshes"
 CLOSED = tuple(shapes.SOLIDS)
 GENUS = {"bunny": 0, "knot": 1, "gyroid": 24, "bracket": 6}  # the bracket has six through holes
-CELL = {**samples._SPACING, "bracket": 4e-4}  # a mesh misses its surface by less than half of this
+CELL = {**samples.SPACING, "bracket": 4e-4}  # a mesh misses its surface by less than half of this
 radii = st.floats(0.1, 0.9)
 
 

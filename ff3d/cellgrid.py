@@ -1,0 +1,293 @@
+"""The cell grid: cells that no triangle touches have one label each, so a point in them needs a look-up, no oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Winding = Callable[[Floats], Floats]
+
+OUTSIDE, INSIDE, UNKNOWN = 0, 1, 2
+TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are halved where the surface is
+# How far, in fine cells, a triangle reaches past itself: far more than the rounding of a float32 unit coordinate
+# (3e-5 cells), so that no point is looked up in a cell on the other side of a triangle.
+REACH = 1e-3
+PAIRS = 8_000_000  # of a triangle and a cell that it may touch; where more are expected the cells stay larger
+MOST_ASKED = 1_000_000  # cells of an open surface that are asked about one by one
+DOUBT = 0.02  # how far off the winding numbers given may be
+CHUNK = 2**16  # points of a look-up: what passes through the caches together
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """The labels of the cells of a grid in two levels: a coarse table, and bricks of fine cells where the surface is.
+
+    lower: the table's lowest corner (3,), unit coordinates.  cell: side of a fine cell, unit coordinates.
+    table: (nx, ny, nz) int32, the brick of each coarse cell; its outermost layer stands for all space beyond.
+    bricks: (k, b, b, b) uint8 of `OUTSIDE`, `INSIDE`, `UNKNOWN`; the first three are one of these throughout.
+
+    A label holds for every point of its cell, and is the winding number's. No triangle touches the cell: tested by
+    separating axes (Akenine-Moller 2001, "Fast 3D triangle-box overlap testing") on cells grown by `REACH`. The
+    winding number of a surface without a rim is constant where one can walk without crossing it. Where it has a rim,
+    its gradient is at most the sum over the rim of |dl| / (4 pi d^2), as the magnetic field of a current along the rim
+    (Biot and Savart); where that bound leaves room for a change of label, the cell is `UNKNOWN`.
+    """
+
+    lower: Floats
+    cell: float
+    table: NDArray[np.int32]
+    bricks: NDArray[np.uint8]
+
+    @classmethod
+    def build(cls, triangles: Floats, rim: Floats, winding_number: Winding) -> CellGrid:
+        """The grid of a surface.
+
+        triangles: (f, 3, 3), unit coordinates.  rim: (r, 2, 3), the segments where the surface ends, each as often
+        as its faces there are out of balance.  winding_number: points (n, 3), unit coordinates -> (n,), right to
+        `DOUBT` where it lies within 0.35 of 1/2.
+        """
+        low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
+        side = float((high - low).max()) / (TOP - 1)
+        fine = side / 2**LEVELS
+        low = low - side / 2  # so that no flat side of the shape lies in a face of the grid
+        touched, level = touched_cells((triangles - low) / fine)
+        brick = 2 ** max(0, LEVELS - level)
+        fine *= 2**level
+        shape = touched.max(axis=0) // brick + 3
+        coarse = np.ravel_multi_index(tuple((touched // brick + 1).T), tuple(shape))
+        table = np.full(shape.prod(), -1, dtype=np.int32)
+        table[coarse] = 0
+        surface = np.flatnonzero(table == 0)
+        table[surface] = np.arange(3, len(surface) + 3)
+        bricks = np.zeros((len(surface) + 3, brick, brick, brick), dtype=np.uint8)
+        bricks[(table[coarse], *(touched % brick).T)] = UNKNOWN
+        grid = cls(low - brick * fine, fine, table.reshape(shape), bricks)
+        slope = _slope(rim, grid) if len(rim) else None
+        _label_bricks(grid, surface, slope, winding_number)
+        _label_table(grid, slope, winding_number)
+        bricks[OUTSIDE], bricks[INSIDE], bricks[UNKNOWN] = OUTSIDE, INSIDE, UNKNOWN
+        return grid
+
+    @property
+    def side(self) -> float:
+        """The side of a coarse cell, unit coordinates."""
+        return self.cell * self.bricks.shape[1]
+
+    @cached_property
+    def known_share(self) -> float:
+        """The share of the grid's volume, without the outermost layer, whose cells have a label."""
+        unknown = (self.bricks == UNKNOWN).mean(axis=(1, 2, 3))
+        return float(1 - unknown[self.table[1:-1, 1:-1, 1:-1]].mean())
+
+    def look_up(self, points: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """points (n, 3), unit coordinates, finite -> (n,) uint8: `OUTSIDE`, `INSIDE` or `UNKNOWN`."""
+        import torch
+
+        return self.on("cpu").look_up(torch.from_numpy(points)).numpy()
+
+    def on(self, device: str | Any) -> GridTensors:
+        """The same grid as tensors on a torch device; the numbers are copied once for each device."""
+        made: dict[str, GridTensors] = self.__dict__.setdefault("_tensors", {})
+        return made.setdefault(str(device), GridTensors(self, device))
+
+
+class GridTensors:
+    """A cell grid on a torch device: batches of points are labelled where they are drawn."""
+
+    def __init__(self, grid: CellGrid, device: str | Any):
+        import torch
+
+        _, ny, nz = grid.table.shape
+        self._shift = grid.bricks.shape[1].bit_length() - 1
+        self._strides = ny * nz, nz
+        self._lower = torch.tensor(grid.lower, device=device)
+        self._scale = 1 / grid.cell
+        # the last cell begins one below the last index, so that a clamped point stays in it
+        self._last = torch.tensor([n * grid.bricks.shape[1] - 0.5 for n in grid.table.shape], device=device)
+        self._table = torch.tensor(grid.table.reshape(-1), device=device)
+        self._bricks = torch.tensor(grid.bricks.reshape(-1), device=device)
+
+    def look_up(self, points: Tensor) -> Tensor:
+        """points (n, 3), unit coordinates, on this grid's device -> (n,) uint8."""
+        import torch
+
+        answer = torch.empty(len(points), dtype=torch.uint8, device=points.device)
+        step = CHUNK if points.device.type == "cpu" else max(1, len(points))
+        lower, last = self._lower.to(points.dtype), self._last.to(points.dtype)
+        shift, mask = self._shift, 2**self._shift - 1
+        for start in range(0, len(points), step):
+            index = points[start : start + step] - lower
+            index = torch.minimum(index.mul_(self._scale).clamp_(min=0), last).int()
+            x, y, z = index.unbind(1)
+            stride_x, stride_y = self._strides
+            brick = self._table[(x >> shift) * stride_x + (y >> shift) * stride_y + (z >> shift)]
+            local = (((x & mask) << shift | (y & mask)) << shift) | (z & mask)
+            answer[start : start + step] = self._bricks[(brick.long() << 3 * shift) + local]
+        return answer
+
+
+# ---------------------------------------------------------------------------------------------- which cells are touched
+
+
+def touched_cells(triangles: Floats) -> tuple[Ints, int]:
+    """The cells that triangles touch, or come nearer to than `REACH`: ((m, 3), level), cells of side 2^level.
+
+    triangles: (f, 3, 3), in fine cells, none below `REACH`. The level is 0 unless more than `PAIRS` pairs are expected.
+    """
+    low, high = triangles.min(axis=1) - REACH, triangles.max(axis=1) + REACH
+    extent = (high - low).max(axis=1)
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    area, level = float(np.abs(normals).sum()), 0
+    while area / 4**level + 3 * float(extent.sum()) / 2**level > PAIRS + 8 * len(triangles) and level < 9:
+        level += 1
+    # a triangle starts at cells about as large as it is, and goes on into the eighths of those that it touches
+    starts = np.maximum(level, np.floor(np.log2(extent))).astype(int)
+    face, cell = np.zeros(0, dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
+    for here in range(int(starts.max(initial=level)), level - 1, -1):
+        old, size = len(cell), 2.0**here
+        face = np.concatenate([face, np.flatnonzero(starts == here)])
+        first, last = _floor(low[face] / size), _floor(high[face] / size)
+        first[:old], last[:old] = np.maximum(first[:old], 2 * cell), np.minimum(last[:old], 2 * cell + 1)
+        found = [(face[:0], first[:0])]
+        for start in range(0, len(face), CHUNK // 16):
+            some = slice(start, start + CHUNK // 16)
+            owner, cells = _cells_of_boxes(first[some], last[some])
+            faces = face[some][owner]
+            touch = _overlap(triangles[faces], normals[faces], cells, size)
+            found.append((faces[touch], cells[touch]))
+        face, cell = (np.concatenate(them) for them in zip(*found, strict=True))
+    touched = np.zeros(cell.max(axis=0) + 1, dtype=bool)
+    touched[tuple(cell.T)] = True
+    return np.argwhere(touched), level
+
+
+def _floor(values: Floats) -> Ints:
+    return np.floor(values).astype(np.int64)
+
+
+def _cells_of_boxes(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """All cells of boxes of cells, from `first` to `last` (n, 3), both included: the box of each, and the cell."""
+    sides = np.maximum(last - first + 1, 0)
+    counts = sides.prod(axis=1)
+    owner = np.repeat(np.arange(len(first)), counts)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    sides, cell = sides[owner], first[owner]
+    place, z = np.divmod(place, sides[:, 2])
+    x, y = np.divmod(place, sides[:, 1])
+    cell += np.stack([x, y, z], axis=1)
+    return owner, cell
+
+
+def _overlap(triangles: Floats, normals: Floats, cell: Ints, size: float) -> NDArray[np.bool_]:
+    """Whether triangles (n, 3, 3) touch cells (n, 3) of side `size`, given that their boxes do: no false no."""
+    half = size / 2 + REACH
+    corners = triangles - ((cell + 0.5) * size)[:, None]
+    corner = np.ascontiguousarray(corners.transpose(1, 2, 0))  # one row for each coordinate of each corner
+    normal = np.ascontiguousarray(normals.T)
+    touch = np.abs((normal * corner[0]).sum(axis=0)) <= half * np.abs(normal).sum(axis=0)
+    for k in range(3):
+        one, other = corner[k], corner[(k + 2) % 3]  # the third corner falls on one of these
+        edge = corner[(k + 1) % 3] - one
+        reach = half * np.abs(edge)
+        for i, j in ((1, 2), (2, 0), (0, 1)):
+            first, second = one[j] * edge[i] - one[i] * edge[j], other[j] * edge[i] - other[i] * edge[j]
+            far = reach[i] + reach[j]
+            touch &= (np.minimum(first, second) <= far) & (np.maximum(first, second) >= -far)
+    return touch
+
+
+# ---------------------------------------------------------------------------------------------- what the others are
+
+
+def _slope(rim: Floats, grid: CellGrid) -> Floats:
+    """An upper bound of the winding number's gradient in each coarse cell: the table's shape, per unit."""
+    from scipy.signal import fftconvolve
+
+    side, shape = grid.side, grid.table.shape
+    length = np.linalg.norm(rim[:, 1] - rim[:, 0], axis=1)
+    pieces = np.ceil(length / side).astype(int)
+    owner = np.repeat(np.arange(len(rim)), pieces)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    middle = rim[owner, 0] + (rim[owner, 1] - rim[owner, 0]) * ((place + 0.5) / pieces[owner])[:, None]
+    lengths = np.zeros(shape)
+    np.add.at(lengths, tuple(_floor((middle - grid.lower) / side).T), (length / np.maximum(pieces, 1))[owner])
+    offsets = np.meshgrid(*(np.arange(1 - n, n) for n in shape), indexing="ij")
+    # from any point of the cell to any point of a piece whose middle lies in the other
+    nearest = np.sqrt(sum(it.astype(float) ** 2 for it in offsets)) - np.sqrt(3) - 0.5
+    kernel = 1 / (4 * np.pi * (side * np.maximum(nearest, 1e-3)) ** 2)
+    slope = fftconvolve(lengths, kernel, mode="same")
+    rounding = 1e-12 * kernel.max() * lengths.sum()
+    return np.maximum(slope, 0) + rounding
+
+
+def _label_bricks(grid: CellGrid, surface: Ints, slope: Floats | None, winding_number: Winding) -> None:
+    """Give each connected part of a brick's untouched cells its label."""
+    from scipy import ndimage
+
+    edge = grid.bricks.shape[1]
+    neighbours = np.zeros((3, 3, 3, 3), dtype=bool)
+    neighbours[1] = ndimage.generate_binary_structure(3, 1)
+    corner = grid.lower + np.stack(np.unravel_index(surface, grid.table.shape), axis=1) * grid.side
+    for start in range(0, len(surface), 2**14):
+        chosen = slice(start, start + 2**14)
+        bricks = grid.bricks[3:][chosen]
+        parts, count = ndimage.label(bricks != UNKNOWN, structure=neighbours)
+        parts = parts.reshape(-1)
+        cells = np.arange(len(parts))
+        sample = np.zeros(count + 1, dtype=np.int64)
+        sample[parts] = cells
+        brick, place = np.divmod(sample[1:], edge**3)
+        local = np.stack(np.unravel_index(place, (edge, edge, edge)), axis=1)
+        number = winding_number(corner[chosen][brick] + (local + 0.5) * grid.cell)
+        label = (number > 0.5).astype(np.uint8)
+        if slope is not None:
+            # from the cell asked one walks to any other of its part through at most all its cells
+            way = (np.bincount(parts, minlength=count + 1)[1:] - 1 + np.sqrt(3) / 2) * grid.cell
+            steep = slope.reshape(-1)[surface[chosen]]
+            label[np.abs(number - 0.5) <= steep[brick] * way + DOUBT] = UNKNOWN
+            filled = np.concatenate([[UNKNOWN], label]).astype(np.uint8)[parts]
+            alone = np.flatnonzero((filled == UNKNOWN) & (parts > 0))
+            if len(alone) * (len(surface) / len(bricks)) <= MOST_ASKED:
+                brick, place = np.divmod(alone, edge**3)
+                local = np.stack(np.unravel_index(place, (edge, edge, edge)), axis=1)
+                number = winding_number(corner[chosen][brick] + (local + 0.5) * grid.cell)
+                sure = np.abs(number - 0.5) > steep[brick] * (np.sqrt(3) / 2 * grid.cell) + DOUBT
+                filled[alone[sure]] = number[sure] > 0.5
+        else:
+            filled = np.concatenate([[UNKNOWN], label]).astype(np.uint8)[parts]
+        bricks[...] = filled.reshape(bricks.shape)
+
+
+def _label_table(grid: CellGrid, slope: Floats | None, winding_number: Winding) -> None:
+    """Give the coarse cells that the surface does not touch their label; the outermost layer is the space beyond."""
+    from scipy import ndimage
+
+    empty = grid.table < 0
+    if slope is None:
+        parts, _ = ndimage.label(empty)
+        _, first, owner = np.unique(parts, return_index=True, return_inverse=True)
+        number = _at_centers(grid, first, winding_number)[owner.reshape(parts.shape)]
+        grid.table[empty] = (number > 0.5)[empty]
+        return
+    cells = np.flatnonzero(empty)
+    number = _at_centers(grid, cells, winding_number)
+    sure = np.abs(number - 0.5) > slope.reshape(-1)[cells] * (np.sqrt(3) / 2 * grid.side) + DOUBT
+    grid.table[empty] = np.where(sure, number > 0.5, UNKNOWN)
+    beyond = np.ones(grid.table.shape, dtype=bool)
+    beyond[1:-1, 1:-1, 1:-1] = False
+    grid.table[beyond] = UNKNOWN
+
+
+def _at_centers(grid: CellGrid, cells: Ints, winding_number: Winding) -> Floats:
+    """The winding number at the centres of coarse cells."""
+    return winding_number(grid.lower + (np.stack(np.unravel_index(cells, grid.table.shape), axis=1) + 0.5) * grid.side)
