@@ -33,7 +33,7 @@ MANY = 10_000
 GRID_PAYS = 2_000_000  # points after which the cell grid has paid for itself
 # A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
 # 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
-SETTLED, REFUSED = 0.2, 0.5
+SETTLED, DOUBTED, REFUSED = 0.2, 0.15, 0.4
 ASKED = 4096  # faces, when that is measured
 
 
@@ -66,6 +66,8 @@ def make_oracle(shape: trimesh.Trimesh | PointCloud | Solid, kind: str = "auto")
             f"an open surface that encloses nothing: on {share:.0%} of its area both sides are outside; ff3d labels "
             "solids, scans with holes and oriented point clouds; thicken a sheet, or close it, first"
         )
+    if share > DOUBTED:
+        log.warning("labels mean little on %.0f%% of the surface: both its sides are outside there", 100 * share)
     return oracle
 
 

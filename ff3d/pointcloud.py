@@ -2,8 +2,8 @@
 
 A cloud becomes surfels: one small triangle for each point, in its tangent plane and as large as the area that the
 point stands for. The winding number of Barill et al. 2018, "Fast winding numbers for soups and clouds", summed over
-surfels is that of their point dipoles from afar, and near a point it has no pole: it stays within 1/2 of its
-neighbours'. libigl's tree of triangles is also built some ten times as fast as its octree of dipoles.
+surfels is that of their point dipoles from afar, and near a point it has no pole: no surfel adds more than
+1/2. libigl's tree of triangles is also built some ten times as fast as its octree of dipoles.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
     corners = vertices[given]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     edges = _Edges.of(given, vertices)
-    patch, turn = _wind_alike(edges, np.where(doubtful, 0, area))
+    patch, turn = _wind_alike(edges, doubtful, np.where(doubtful, 0, area))
     sign = turn * _balance(edges, patch, turn, doubtful, area)[patch]
     if (walls := np.count_nonzero((sign == 0) & ~doubtful)) > 0:
         notes.append(f"{walls} face(s) of inner walls: left out")
@@ -181,11 +181,22 @@ def _components(left: Ints, right: Ints, nodes: int) -> Ints:
     return labels
 
 
-def _wind_alike(edges: _Edges, weight: Floats) -> tuple[Ints, Ints]:
+def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> tuple[Ints, Ints]:
     """The patch of each face, and 1 or -1: whether it must be turned to be wound as most of its patch, by weight."""
     at = np.flatnonzero((edges.count[edges.edge[:-1]] == 2) & (edges.edge[:-1] == edges.edge[1:]))
     left, right = edges.face[at], edges.face[at + 1]
     alike = edges.direction[at] != edges.direction[at + 1]
+    if doubtful.any():
+        # what more than two faces meet around is a wall, even if it hangs together with the rest where a face is lost
+        same = doubtful[left] == doubtful[right]
+        piece = _components(left[same], right[same], edges.faces)
+        crowded = (edges.count > 2)[edges.edge]
+        met = np.bincount(piece[edges.face[crowded]], edges.length[edges.edge[crowded]], minlength=edges.faces)
+        for side in (left, right):
+            met = met - np.bincount(piece[side[~same]], edges.length[edges.edge[at[~same]]], minlength=edges.faces)
+        wall = doubtful & (met > 0)[piece]
+        joined = same | ~(wall[left] | wall[right])
+        left, right, alike = left[joined], right[joined], alike[joined]
     # every face stands twice, as it is and turned; links join what goes together
     count = edges.faces
     other = np.where(alike, right, right + count)
