@@ -58,9 +58,11 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
         notes.append(f"{copies} duplicate face(s): each counts once")
     corners = vertices[given]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    a, b, c = np.moveaxis(corners - 0.5, 1, 0)
+    volume = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
     edges = _Edges.of(given, vertices)
     patch, turn = _wind_alike(edges, doubtful, np.where(doubtful, 0, area))
-    sign = turn * _balance(edges, patch, turn, doubtful, area)[patch]
+    sign = turn * _balance(edges, patch, turn, doubtful, area=area, volume=volume)[patch]
     if (walls := np.count_nonzero((sign == 0) & ~doubtful)) > 0:
         notes.append(f"{walls} face(s) of inner walls: left out")
     kept = np.flatnonzero(sign)
@@ -208,15 +210,18 @@ def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> t
     return patch, turn
 
 
-def _balance(edges: _Edges, patch: Ints, turn: Ints, doubtful: NDArray[np.bool_], area: Floats) -> Ints:
+def _balance(
+    edges: _Edges, patch: Ints, turn: Ints, doubtful: NDArray[np.bool_], *, area: Floats, volume: Floats
+) -> Ints:
     """How often each patch counts: 1, -1 (turned) or 0 (left out), so that little of the edges is out of balance.
 
-    Descent from what the file says. In each round every patch changes whose change gains most for its area among its
-    neighbours: rather an inner wall than the body that it divides.
+    Descent from what the file says. In each round every patch changes whose change leaves more volume than those of its
+    neighbours would: of a body and the wall that divides it, the wall goes.
     """
     patches = int(patch.max(initial=-1)) + 1
     value = np.ones(patches, dtype=np.int64)
     size = np.bincount(patch, area, minlength=patches)
+    enclosed = np.bincount(patch, volume * turn, minlength=patches)  # under each, seen from the middle of the cube
     total = np.bincount(edges.edge, edges.direction * turn[edges.face], minlength=len(edges.ends))
     here = ((edges.count != 2) | (total != 0))[edges.edge]
     pairs, place = np.unique(edges.edge[here] * max(patches, 1) + patch[edges.face[here]], return_inverse=True)
@@ -246,7 +251,7 @@ def _balance(edges: _Edges, patch: Ints, turn: Ints, doubtful: NDArray[np.bool_]
         if not (best > 1e-9).any():
             break
         rank = np.empty(patches)
-        rank[np.lexsort((np.arange(patches), best / np.maximum(size, 1e-30)))] = np.arange(patches)
+        rank[np.argsort((change - value) * enclosed, kind="stable")] = np.arange(patches)
         rank[best <= 1e-9] = -1
         highest = np.full(len(edges.ends), -1.0)
         np.maximum.at(highest, edge, rank[owner])
