@@ -210,3 +210,69 @@ def test_the_paper_preset_is_what_the_other_settings_start_from(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--preset", "paper", "--help"])
     assert "10000" in capsys.readouterr().out
+
+
+# --- labels
+
+
+def test_label_takes_a_scan_and_any_oracle(ball, tmp_path, capsys):
+    points = np.array([[100.0, 0, 0], [100, 9, 0], [100, 11, 0], [0, 0, 0]])
+    np.save(tmp_path / "points.npy", points)
+    mesh = trimesh.load(ball, process=False)
+    np.savetxt(tmp_path / "scan.xyz", mesh.vertices)
+    for shape, oracle in ((ball, "auto"), (ball, "rays"), (tmp_path / "scan.xyz", "auto")):
+        out = tmp_path / "labels.npy"
+        assert main(["label", str(shape), str(tmp_path / "points.npy"), "-o", str(out), "--oracle", oracle]) == 0
+        assert np.load(out).tolist() == [True, True, False, False]
+        assert "2 of 4 points are inside" in capsys.readouterr().out
+
+
+def test_a_scan_is_fitted_as_a_mesh_is(tmp_path):
+    mesh = trimesh.creation.icosphere(subdivisions=4)
+    trimesh.PointCloud(mesh.vertices).export(tmp_path / "scan.ply")
+    out = tmp_path / "run"
+    assert main(["fit", str(tmp_path / "scan.ply"), "--steps", "300", *FAST[2:], "--out", str(out)]) == 0
+    assert main(["extract", str(out), "--resolution", "32"]) == 0
+    assert trimesh.load(out / "mesh.ply").volume == pytest.approx(4 / 3 * np.pi, rel=0.1)
+
+
+def test_a_sheet_is_refused_by_name_in_every_command(tmp_path, caplog):
+    (tmp_path / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0.1\nv 0 1 0\nf 1 2 3 4\n")
+    np.save(tmp_path / "points.npy", np.zeros((1, 3)))
+    sheet = str(tmp_path / "sheet.obj")
+    label = ["label", sheet, str(tmp_path / "points.npy"), "-o", str(tmp_path / "labels.npy")]
+    for command in (label, ["fit", sheet, *FAST], ["compare", sheet, *FAST, "--out", str(tmp_path / "runs")]):
+        caplog.clear()
+        assert main(command) == 1
+        assert "open surface" in caplog.records[-1].message
+
+
+def test_prepare_writes_samples_and_says_how_many_meshes_failed(ball, tmp_path, capsys):
+    (tmp_path / "broken.ply").write_text("ply\n")
+    arguments = ["prepare", str(ball), str(tmp_path / "broken.ply"), "--out", str(tmp_path / "out"), "--points", "500"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "1 of 2 meshes prepared, 500 points each" in out
+    with np.load(tmp_path / "out" / "ball.npz") as made:
+        assert made["points"].shape == (500, 3)
+    assert main(["prepare", str(tmp_path / "broken.ply"), "--out", str(tmp_path / "none"), "--points", "5"]) == 1
+
+
+def test_inspect_says_where_labels_are_not_sure_and_whether_another_oracle_agrees(tmp_path, capsys):
+    mesh = trimesh.creation.icosphere(subdivisions=3)
+    mesh.update_faces(mesh.triangles_center[:, 1] < 0.8)
+    mesh.export(tmp_path / "holed.ply")
+    picture = tmp_path / "cuts.png"
+    assert main(["inspect", str(tmp_path / "holed.ply"), "--check", "--picture", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert "labels  not sure in" in out
+    assert "check   0.0000% of 100,000 points differ from the exact sum" in out
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        colors = np.unique(np.asarray(image).reshape(-1, 3), axis=0)
+    assert len(colors) > 50  # inside, outside, and the shades in between
+
+    (tmp_path / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0.1\nv 0 1 0\nf 1 2 3 4\n")
+    assert main(["inspect", str(tmp_path / "sheet.obj")]) == 0
+    assert "labels  refused: an open surface" in capsys.readouterr().out

@@ -1,4 +1,7 @@
 import re
+import subprocess
+import sys
+from itertools import pairwise
 
 import numpy as np
 import psutil
@@ -8,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ff3d.extraction import MARGIN, ExtractionError, available_memory, extract_mesh, memory_needed
+from ff3d.extraction import MARGIN, ExtractionError, _grid, available_memory, extract_mesh, memory_needed
+from ff3d.shapes import SOLIDS
 
 CUBE = np.array([[-1.0, -1, -1], [1, 1, 1]])
 
@@ -182,6 +186,248 @@ def test_progress_is_shown_when_asked_for(capsys):
     assert "100%" in capsys.readouterr().err
 
 
+# --- sparse is dense, number for number
+
+
+def check_same(one: trimesh.Trimesh, other: trimesh.Trimesh) -> None:
+    assert np.array_equal(one.vertices, other.vertices)
+    assert np.array_equal(one.faces, other.faces)
+
+
+def counted(logits):
+    """The function, and a list of all points that it was asked about."""
+    asked = []
+
+    def counting(points):
+        asked.append(points.copy())
+        return logits(points)
+
+    return counting, asked
+
+
+def always(centers, side):
+    return np.ones(len(centers), dtype=bool)
+
+
+@given(arrays(np.float64, (4, 5, 6), elements=st.floats(-2, 2)))
+@settings(max_examples=100)
+def test_dense_is_the_surface_that_scikit_image_gives(values):
+    """Its vertices halfway along edges, its faces up to their order and their first corner."""
+    from skimage.measure import marching_cubes
+
+    values.flat[0] = 1
+    signs = np.where(np.pad(values, 1, constant_values=-1) > 0, np.float32(1), np.float32(-1))
+    vertices, faces, _, _ = marching_cubes(signs, 0.0, gradient_direction="ascent", method="lorensen")
+    shape = on_grid(np.where(values > 0, 1.0, -1.0), resolution=5)
+    inside = ((shape.vertices > 0) & (shape.vertices < np.array(values.shape) - 1)).all(axis=1)
+    halves = np.where(inside[:, None], shape.vertices, np.round(shape.vertices * 2) / 2)
+    # on the border a vertex lies 1e-3 off a grid point: back halfway, outward
+    low, high = shape.vertices < 0, shape.vertices > np.array(values.shape) - 1
+    halves = halves - 0.5 * low + 0.5 * high + 1
+
+    def turned(corners):
+        first = np.lexsort(corners.transpose(2, 0, 1)[::-1], axis=1)[:, 0]
+        return sorted(np.roll(it, -k, axis=0).tobytes() for it, k in zip(corners, first, strict=True))
+
+    assert turned(halves[shape.faces]) == turned(vertices[faces].astype(np.float64))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([1, 2, 3, 8, 40]))
+@settings(max_examples=60)
+def test_with_a_guide_noise_is_the_same_sparse_and_dense(seed, resolution, start):
+    sides = np.random.default_rng(seed).uniform(0.2, 1, 3)
+    rng = np.random.default_rng(seed)
+    directions, phases = rng.normal(0, resolution / 3, (8, 3)), rng.uniform(0, 2 * np.pi, 8)
+    box = [[0, 0, 0], sides]
+
+    def logits(points):
+        # one product at a time: a matrix product rounds by the size of the batch
+        return (
+            sum(
+                np.sin(points[:, 0] * d[0] + points[:, 1] * d[1] + points[:, 2] * d[2] + p)
+                for d, p in zip(directions, phases, strict=True)
+            )
+            + 0.8
+        )
+
+    try:
+        dense = extract_mesh(logits, box, resolution=resolution, method="dense")
+    except ExtractionError:
+        return
+    check_same(extract_mesh(logits, box, resolution=resolution, start=start, guide=always), dense)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 70), st.booleans())
+@settings(max_examples=30)
+def test_blends_with_a_guide_by_distance_are_the_same_sparse_and_dense(seed, resolution, shifted):
+    rng = np.random.default_rng(seed)
+    parts = [ball(*rng.uniform(0.4, 0.9, 1), rng.uniform(-1, 1, 3)) for _ in range(3)]
+    parts += [block(low, low + rng.uniform(0.5, 1, 3)) for low in rng.uniform(-1, 0.5, (3, 3))]
+    box = CUBE * rng.uniform(0.5, 1, 3) + shifted * 1e3
+
+    def logits(points):
+        return np.max([part(points - shifted * 1e3) for part in parts], axis=0)
+
+    try:
+        dense = extract_mesh(logits, box, resolution=resolution, method="dense")
+    except ExtractionError:
+        return
+
+    def guide(centers, side):  # no value changes faster than the distance
+        return np.abs(logits(centers)) <= side * 0.867
+
+    options = {"start": max(1, resolution // rng.integers(2, 20)), "chunk": 5000}
+    sparse = extract_mesh(logits, box, resolution=resolution, guide=guide, **options)
+    check_same(sparse, dense)
+    check_solid(sparse)
+
+
+@pytest.mark.parametrize("name", ["bunny", "knot", "gyroid", "bracket"])
+@pytest.mark.parametrize("resolution", [128, 150])
+def test_the_samples_are_the_same_sparse_and_dense(name, resolution):
+    solid = SOLIDS[name]
+    sparse, dense = (
+        extract_mesh(solid.values, solid.bounds, resolution=resolution, method=it) for it in ("sparse", "dense")
+    )
+    check_same(sparse, dense)
+    assert sparse.metadata["evaluations"] < dense.metadata["evaluations"] / 3
+
+
+@pytest.mark.parametrize("sides", [(1, 1, 1), (1, 0.3, 0.01), (0.001, 1, 1), (1, 1e-3, 1e-3)])
+def test_a_full_box_is_the_same_sparse_and_dense(sides):
+    sparse, dense = (
+        extract_mesh(everywhere, [[0, 0, 0], sides], resolution=130, method=it) for it in ("sparse", "dense")
+    )
+    check_same(sparse, dense)
+
+
+@pytest.mark.parametrize("resolution", [2, 3, 17, 64, 100, 128, 300])
+def test_no_point_is_asked_about_twice_and_none_off_the_grid_or_the_box(resolution):
+    logits, asked = counted(ball(0.9))
+    box = np.array([[-1, -0.5, -0.8], [1, 0.7, 0.9]])
+    shape = extract_mesh(logits, box, resolution=resolution, start=min(resolution, 20))
+    points = np.concatenate(asked)
+    assert len(np.unique(points, axis=0)) == len(points) == shape.metadata["evaluations"]
+    assert (points >= box[0]).all()
+    assert (points <= box[1]).all()
+    for k, axis in enumerate(_grid(box, resolution)):
+        assert np.isin(points[:, k], axis).all()
+
+
+def test_a_part_is_followed_however_far_it_leads_from_where_it_was_seen():
+    """A ball with a thin spike through cells that no coarse point betrays."""
+
+    def logits(points):
+        spike = 0.012 - np.maximum(np.hypot(points[:, 1] - 0.017, points[:, 2] - 0.013), np.abs(points[:, 0]) - 0.85)
+        return np.where(np.maximum(spike, ball(0.3)(points)) > 0, 1.0, -1.0)
+
+    sparse, dense = (extract_mesh(logits, CUBE, resolution=200, start=25, method=it) for it in ("sparse", "dense"))
+    check_same(sparse, dense)
+    assert sparse.bounds[1, 0] > 0.8
+
+
+def test_a_guide_finds_what_no_coarse_point_sees():
+    center = np.array([0.51, 0.47, 0.53])
+
+    def logits(points):
+        return np.where(np.maximum(ball(0.03, center)(points), ball(0.2)(points)) > 0, 3.0, -3.0)
+
+    sides = []
+
+    def guide(centers, side):
+        sides.append(side)
+        return np.linalg.norm(centers - center, axis=1) < 0.03 + side
+
+    options = {"resolution": 160, "start": 10}
+    dense = extract_mesh(logits, CUBE, method="dense", resolution=160)
+    assert dense.body_count == 2
+    assert extract_mesh(logits, CUBE, **options).body_count == 1
+    check_same(extract_mesh(logits, CUBE, guide=guide, **options), dense)
+    assert sorted(set(sides)) == pytest.approx([2 * 2**k / 160 for k in (1, 2, 3, 4)])
+
+
+def test_a_guide_is_asked_about_cubes_that_cover_the_box_and_no_others():
+    low, high = np.zeros(3), np.array([1, 0.37, 0.61])
+    seen = []
+
+    def guide(centers, side):
+        seen.append((centers, side))
+        return np.zeros(len(centers), dtype=bool)
+
+    with pytest.raises(ExtractionError, match=r"nothing is inside.*asked"):
+        extract_mesh(lambda points: -np.ones(len(points)), [low, high], resolution=64, start=8, guide=guide)
+    centers, side = np.concatenate([it for it, _ in seen]), seen[0][1]
+    assert (centers + side / 2 > low - 1e-9).all()
+    assert (centers - side / 2 < high + 1e-9).all()
+    points = np.random.default_rng(0).uniform(low, high, (500, 3))
+    assert (np.abs(points[:, None] - centers).max(axis=2).min(axis=1) <= side / 2 + 1e-9).all()
+
+
+@pytest.mark.parametrize("answer", [lambda centers: 1, lambda centers: np.ones(len(centers)), lambda centers: None])
+def test_a_guide_that_answers_no_bools_is_refused(answer):
+    with pytest.raises(ExtractionError, match="guide must answer"):
+        extract_mesh(ball(), CUBE, resolution=16, start=4, guide=lambda centers, side: answer(centers))
+
+
+def test_the_evaluations_fall_as_the_resolution_grows():
+    shapes = [extract_mesh(torus, CUBE, resolution=n) for n in (128, 256, 512)]
+    for coarse, fine in pairwise(shapes):
+        assert fine.metadata["evaluations"] < 5 * coarse.metadata["evaluations"]
+    assert shapes[-1].metadata["evaluations"] < 513**3 / 60
+
+
+def test_nan_far_down_is_refused_with_its_place():
+    def logits(points):
+        values = ball()(points)
+        values[(np.abs(points[:, 0] - 0.8) < 0.006) & (np.abs(points[:, 1]) < 0.006)] = np.nan
+        return values
+
+    with pytest.raises(ExtractionError, match=r"NaN at \[0\.79.*, .*\] \(\d+ of"):
+        extract_mesh(logits, CUBE, resolution=256, start=8)
+
+
+# --- vertices on the true surface
+
+
+@pytest.mark.parametrize("method", ["sparse", "dense"])
+def test_refining_brings_vertices_nearer_to_the_surface(method):
+    def logits(points):
+        return np.tanh(20 * ball()(points))
+
+    off = []
+    for steps in (0, 1, 2, 4):
+        shape = extract_mesh(logits, CUBE, resolution=24, refine=steps, method=method, start=12)
+        check_solid(shape)
+        off.append(np.abs(np.linalg.norm(shape.vertices, axis=1) - 0.8).max() / (2 / 24))
+    assert off[2] < off[0] / 5
+    assert off[3] <= 1.001 * MARGIN
+    plain, finer = (extract_mesh(logits, CUBE, resolution=24, refine=steps) for steps in (0, 3))
+    assert np.array_equal(plain.faces, finer.faces)
+    assert finer.metadata["evaluations"] == plain.metadata["evaluations"] + 3 * len(plain.vertices)
+
+
+def test_refining_a_step_halves_the_error_each_time():
+    for steps in (1, 3, 6):
+        shape = extract_mesh(lambda points: np.sign(0.3137 - points[:, 2]), CUBE, resolution=7, refine=steps)
+        top = shape.vertices[(np.abs(shape.vertices[:, :2]) < 0.9).all(axis=1) & (shape.vertices[:, 2] > 0.1), 2]
+        assert np.abs(top - 0.3137).max() <= 2 / 7 / 2 ** (steps + 1) + MARGIN
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 10), st.integers(1, 3))
+@settings(max_examples=30)
+def test_refined_noise_is_closed_and_asks_about_the_box_alone(seed, resolution, steps):
+    rng = np.random.default_rng(seed)
+
+    def logits(points):
+        assert (np.abs(points) <= 1).all()
+        return np.where(rng.random(len(points)) < 0.1, np.inf, rng.standard_normal(len(points)))
+
+    try:
+        check_solid(extract_mesh(logits, CUBE, resolution=resolution, refine=steps))
+    except ExtractionError as error:
+        assert "nothing is inside" in str(error)  # noqa: PT017
+
+
 # --- whatever the logits are, the mesh is closed
 
 
@@ -307,6 +553,21 @@ def test_a_box_whose_cells_float64_cannot_tell_apart_is_refused():
         extract_mesh(everywhere, CUBE + 1e14, resolution=64)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"method": "octree"}, 'must be "sparse" or "dense", got .octree'),
+        ({"start": 0}, "start must be at least 1 cell"),
+        ({"start": 2.5}, "start must be at least 1 cell"),
+        ({"refine": -1}, "refine must be at least 0 steps"),
+        ({"refine": True}, "refine must be at least 0 steps"),
+    ],
+)
+def test_unusable_options_are_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        extract_mesh(everywhere, CUBE, resolution=2, **options)
+
+
 def test_chunks_without_points_are_refused():
     with pytest.raises(ValueError, match="chunk must be at least 1"):
         extract_mesh(everywhere, CUBE, resolution=2, chunk=0)
@@ -320,9 +581,14 @@ def test_a_grid_that_does_not_fit_is_refused_with_the_largest_that_does():
         raise AssertionError("asked before the memory was looked at")
 
     with pytest.raises(MemoryError, match=r"resolution 20000 needs 7.* GB, 0\.1 GB are") as caught:
-        extract_mesh(never, CUBE, resolution=20_000, max_memory=10**8)
+        extract_mesh(never, CUBE, resolution=20_000, method="dense", max_memory=10**8)
     fits = int(re.search(r"that fits is (\d+)", str(caught.value))[1])
-    assert memory_needed(CUBE, fits) <= 10**8 < memory_needed(CUBE, fits + 1)
+    assert memory_needed(CUBE, fits, method="dense") <= 10**8 < memory_needed(CUBE, fits + 1, method="dense")
+    with pytest.raises(MemoryError, match=r"resolution 20000 needs .* GB, 1 GB are") as caught:
+        extract_mesh(never, CUBE, resolution=20_000, max_memory=10**9)
+    fits = int(re.search(r"that fits is (\d+)", str(caught.value))[1])
+    assert fits > 800
+    assert memory_needed(CUBE, fits) <= 10**9 < memory_needed(CUBE, fits + 1)
     with pytest.raises(MemoryError, match="no resolution fits"):
         extract_mesh(never, CUBE, resolution=100, max_memory=1000)
 
@@ -340,11 +606,43 @@ def test_a_surface_too_rough_to_fit_is_refused():
     extract_mesh(ball(), CUBE, resolution=39, max_memory=needed)
 
 
-def test_memory_needed_grows_with_the_grid():
-    needed = [memory_needed(CUBE, n) for n in (1, 2, 64, 128, 256, 512)]
+@pytest.mark.parametrize("method", ["dense", "sparse"])
+def test_memory_needed_grows_with_the_grid(method):
+    needed = [memory_needed(CUBE, n, method=method) for n in (1, 2, 64, 256, 512, 1024)]
     assert needed == sorted(needed)
-    assert needed[-1] > 8 * 513**3
-    assert memory_needed([[0, 0, 0], [1, 1, 0.1]], 256) < needed[-2] / 3
+    assert (needed[-2] > 8 * 513**3) == (method == "dense")
+    assert memory_needed([[0, 0, 0], [1, 1, 0.1]], 256, method=method) < needed[-3] * 0.7
+
+
+def test_a_sparse_surface_too_rough_to_fit_is_refused_with_about_what_does():
+    needed = memory_needed(CUBE, 256)
+    with pytest.raises(MemoryError, match=r"rough.*largest resolution that fits is about \d+") as caught:
+        extract_mesh(lambda points: np.sin(40 * points).sum(axis=1), CUBE, resolution=256, max_memory=needed)
+    assert 10 < int(re.search(r"about (\d+)", str(caught.value))[1]) < 256
+
+
+def test_a_large_surface_takes_the_memory_worked_out():
+    """A gyroid in a ball, some 1.2 surfaces of the box at 400: the process's peak above what its imports take."""
+    code = """
+import resource, numpy as np
+from ff3d.extraction import extract_mesh, memory_needed
+from ff3d.shapes import SOLIDS
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def logits(points):
+    s, c = np.sin(5 * points), np.cos(5 * points)
+    wall = 0.3 - np.abs((s * np.roll(c, 1, axis=1)).sum(axis=1))
+    return np.minimum(wall, 0.48 - np.linalg.norm(points - 0.5, axis=1))
+extract_mesh(logits, [[0, 0, 0], [1, 1, 1]], resolution=8)
+before = peak()
+shape = extract_mesh(logits, [[0, 0, 0], [1, 1, 1]], resolution=400)
+used = peak() - before
+print(used, memory_needed([[0, 0, 0], [1, 1, 1]], 400), len(shape.vertices), shape.metadata["evaluations"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used, needed, vertices, evaluations = (int(it) for it in done.stdout.split())
+    assert used < needed * max(1, vertices / (3 * 400**2)) * 1.2
+    assert evaluations < 401**3 / 15
 
 
 def test_the_memory_available_is_that_of_the_control_group_where_it_is_less(tmp_path):
