@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from ff3d.extraction import CHUNK, Floats, _grid, extract_mesh
+from ff3d.extraction import CHUNK, extract_mesh
 from ff3d.field import load_field
+from ff3d.search import Floats, grid_axes
 from ff3d.shapes import SOLIDS
 
 METHODS = {"sparse": "ff3d", "dense": "ff3d", "skimage": "skimage", "PyMCubes": "mcubes", "VTK": "vtkmodules"}
@@ -55,7 +56,7 @@ class Asked:
 
 def grid_of(asked: Asked, resolution: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The logits of the whole grid, as the dense extraction asks for them."""
-    x, y, z = _grid(asked.bounds, resolution)
+    x, y, z = grid_axes(asked.bounds, resolution)
     grid = np.empty((len(x), len(y), len(z)), dtype=np.float32)
     rows = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     flat, step = grid.reshape(len(rows), len(z)), max(1, CHUNK // len(z))
@@ -98,7 +99,7 @@ def measure(method: str, options: argparse.Namespace, resolution: int) -> dict[s
     seconds = time.perf_counter() - start
     return {
         "points": asked.points,
-        "dense": math.prod(len(axis) for axis in _grid(asked.bounds, resolution)),
+        "dense": math.prod(len(axis) for axis in grid_axes(asked.bounds, resolution)),
         "asking": asked.seconds,
         "rest": seconds - asked.seconds,
         "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,

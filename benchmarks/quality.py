@@ -26,8 +26,8 @@ import torch
 
 import ff3d
 from ff3d.benchmark import evaluate
-from ff3d.extraction import ExtractionError
 from ff3d.sampling import TEST_KINDS, load_test_sets
+from ff3d.search import ExtractionError
 from ff3d.settings import PAPER_MAPPINGS, make_config
 from ff3d.training import train
 

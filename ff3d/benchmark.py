@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ff3d.extraction import ExtractionError
 from ff3d.files import write_text
 from ff3d.mesh import load_mesh, save_mesh
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
 from ff3d.occupancy import make_oracle
 from ff3d.runs import MeshSource, Run
 from ff3d.sampling import TEST_KINDS, test_points
+from ff3d.search import ExtractionError
 from ff3d.settings import FitConfig
 from ff3d.training import FitError
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.samples import SPACING, smooth_mesh, sample_mesh
+from ff3d.samples import SPACING, sample_mesh, smooth_mesh
 from ff3d.shapes import SOLIDS
 
 if TYPE_CHECKING:

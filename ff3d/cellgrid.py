@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +90,10 @@ class CellGrid:
         unknown = (self.bricks == UNKNOWN).mean(axis=(1, 2, 3))
         return float(1 - unknown[self.table[1:-1, 1:-1, 1:-1]].mean())
 
+    def surface_cells(self) -> SurfaceCells:
+        """The coarse cells that the surface touches."""
+        return SurfaceCells(self.lower, self.side, self.table >= 3)
+
     def look_up(self, points: NDArray[np.floating]) -> NDArray[np.uint8]:
         """points (n, 3), unit coordinates, finite -> (n,) uint8: `OUTSIDE`, `INSIDE` or `UNKNOWN`."""
         import torch
@@ -99,6 +104,39 @@ class CellGrid:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""
         made: dict[str, GridTensors] = self.__dict__.setdefault("_tensors", {})
         return made.setdefault(str(device), GridTensors(self, device))
+
+
+@dataclass(frozen=True)
+class SurfaceCells:
+    """Which cells of a coarse grid a surface touches: what is kept of a cell grid to find the surface by.
+
+    lower: the grid's lowest corner (3,), unit coordinates.  side: of a cell.  touched: (nx, ny, nz) bool.
+    """
+
+    lower: Floats
+    side: float
+    touched: NDArray[np.bool_]
+
+    @cached_property
+    def _counted(self) -> Ints:
+        """How many cells are touched below each corner of the grid (nx + 1, ny + 1, nz + 1)."""
+        return np.pad(self.touched, ((1, 0),) * 3).astype(np.int64).cumsum(0).cumsum(1).cumsum(2)
+
+    def __call__(self, centers: Floats, side: float) -> NDArray[np.bool_]:
+        """Whether cubes meet a touched cell: centers (n, 3) and side, unit coordinates -> (n,) bool.
+
+        False for cubes of less than half this grid's side: finer cells are for the function itself to tell.
+        """
+        if side < 0.499 * self.side:
+            return np.zeros(len(centers), dtype=bool)
+        shape = np.array(self.touched.shape)
+        first = np.clip(_floor((centers - side / 2 - self.lower) / self.side - REACH), 0, shape).T
+        last = np.clip(_floor((centers + side / 2 - self.lower) / self.side + REACH) + 1, 0, shape).T
+        total = np.zeros(len(centers), dtype=np.int64)
+        for i, j, k in product((0, 1), repeat=3):
+            sign = 1 if (i + j + k) % 2 else -1
+            total += sign * self._counted[(first, last)[i][0], (first, last)[j][1], (first, last)[k][2]]
+        return total > 0
 
 
 class GridTensors:

@@ -68,7 +68,7 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
     collapses keep the surface a manifold. Returns the mesh itself if it is small enough.
 
     Raises ValueError unless one of both is given and usable; CleaningError if the mesh is not closed to begin with or
-    no sound result is found; ImportError if the two libraries are not installed.
+    no sound result is found.
     """
     if (faces is None) == (error is None):
         raise ValueError(f"give either faces or error, got faces={faces}, error={error}")
@@ -88,8 +88,9 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
     if error is not None:
         return _restored(*_within(unit, triangles, error / size), middle, size)
     assert faces is not None
-    fast = _library("fast_simplification")
-    found = fast.simplify(unit, triangles.astype(np.int32), target_count=faces)
+    import fast_simplification
+
+    found = fast_simplification.simplify(unit, triangles.astype(np.int32), target_count=faces)
     result = _compact(np.asarray(found[0], dtype=np.float64), np.asarray(found[1], dtype=np.int64))
     if fault := _fault(*result):
         log.info("fast-simplification left %s: manifold3d simplifies instead", fault)
@@ -176,19 +177,10 @@ def _faults(vertices: Floats, faces: Ints, degenerate: bool) -> Iterator[str]:
         yield "a volume that is not positive"
 
 
-def _library(name: str) -> Any:
-    """A library of the extra `mesh`; ImportError that says how to install it."""
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"simplifying needs {name}, which is not installed: pip install 'ff3d[mesh]'") from error
-
-
 def _solid(vertices: Floats, faces: Ints) -> Any:
     """The mesh as manifold3d has it; CleaningError if that refuses it."""
-    library = _library("manifold3d")
+    import manifold3d as library
+
     solid = library.Manifold(
         library.Mesh64(np.ascontiguousarray(vertices), np.ascontiguousarray(faces, dtype=np.uint64))
     )

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -128,24 +129,65 @@ class CompareCommand:
 
 @dataclass
 class ExtractCommand:
-    """Extract a run's surface as a watertight mesh in the input's coordinates."""
+    """Extract a run's surface as a watertight mesh in the input's coordinates; or points on it, or voxels."""
 
     run: RunName
     resolution: int = 256
     """grid cells along the longest side of the field's box"""
     output: Output = None
-    """.ply, .obj, .stl or .glb, by the ending (default: mesh.ply in the run's folder)"""
+    """.ply, .obj, .stl, .glb: the mesh; .xyz: points with normals; .npz: voxels (default: mesh.ply beside the field)"""
+    refine: int = 0
+    """steps of root finding for each vertex, instead of linear interpolation along its edge of the grid"""
+    drop_floaters: float | None = None
+    """drop parts of less than this share of the volume"""
+    simplify: int | None = None
+    """simplify to about so many faces"""
+    simplify_error: float | None = None
+    """simplify as far as the surface moves by less than this, input units"""
+    smooth_normals: bool = False
+    """vertex normals from the field's gradient, not from the faces around; asks it six times for each vertex"""
+    points: int = 100_000
+    """points in an .xyz"""
+    method: Literal["sparse", "dense"] = "sparse"
+    """dense: ask about every grid point, to be sure that no part is missed"""
+    max_memory: float | None = None
+    """gigabytes that may be used (default: what is available)"""
     device: str = "auto"
     """auto, cpu, cuda or mps"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.cleaning import drop_floaters, simplify, smooth_normals
+        from ff3d.exporting import save_points, save_voxels
         from ff3d.mesh import check_mesh_ending, save_mesh
 
+        begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
-        check_mesh_ending(output)
-        shape = _load(self.run, self.device).extract_mesh(self.resolution, progress=True)
-        save_mesh(shape, output)
-        _say(f"{len(shape.faces):,} faces, closed, volume {shape.volume:.6g}")
+        ending = output.suffix.lower()
+        if ending not in (".xyz", ".npz"):
+            check_mesh_ending(output)
+        field = _load(self.run, self.device)
+        if ending == ".npz":
+            inside = save_voxels(field.logits, field.bounds, output, resolution=self.resolution, progress=True)
+            _say(f"{inside:.2%} of the voxels are inside, {time.perf_counter() - begun:.1f} s")
+            _say(f"results: {output}")
+            return 0
+        memory = None if self.max_memory is None else round(self.max_memory * 1e9)
+        shape = field.extract_mesh(
+            self.resolution, method=self.method, refine=self.refine, max_memory=memory, progress=True
+        )
+        if self.drop_floaters is not None:
+            shape = drop_floaters(shape, self.drop_floaters)
+        if self.simplify is not None or self.simplify_error is not None:
+            shape = simplify(shape, faces=self.simplify, error=self.simplify_error)
+        if self.smooth_normals:
+            cell = float((field.bounds[1] - field.bounds[0]).max()) / self.resolution
+            shape.vertex_normals = smooth_normals(shape, field.logits, cell / 2)  # type: ignore[method-assign]
+        if ending == ".xyz":
+            save_points(shape, output, count=self.points)
+        else:
+            save_mesh(shape, output)
+        took = time.perf_counter() - begun
+        _say(f"{len(shape.faces):,} faces, closed, volume {shape.volume:.6g}, {took:.1f} s")
         _say(f"results: {output}")
         return 0
 

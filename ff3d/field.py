@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from ff3d.cellgrid import SurfaceCells
 from ff3d.files import write_whole
 from ff3d.mapping import InputMapping
 from ff3d.mesh import UnitCube, check_points
@@ -21,7 +23,8 @@ from ff3d.mesh import UnitCube, check_points
 if TYPE_CHECKING:
     import trimesh
 
-FORMAT, VERSION = "ff3d.field", 1  # the header is one entry: safetensors keeps no order among several
+FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
+VERSIONS = (1, 2)  # 2 holds the surface's cells
 OUTSIDE_LOGIT = -100.0
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     # in place: the layer's own output is not needed again, and memory traffic is a third of a training step
@@ -70,6 +73,7 @@ class OccupancyField(nn.Module):
     bounds: (2, 3), input coordinates: the box that was sampled in training; outside it everything is outside.
     precision: what the network's products run in; weights are float32 always.
     source: where the labels came from (plain JSON values), carried along in the file.
+    surface: the coarse cells that the labels' surface touches, if known: extraction then finds thin parts by them.
     Weights: Glorot normal, biases N(0, 0.01^2), as in the authors' notebook, from `seed`.
     """
 
@@ -84,6 +88,7 @@ class OccupancyField(nn.Module):
         bounds: ArrayLike,
         precision: str = "float32",
         source: dict[str, Any] | None = None,
+        surface: SurfaceCells | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -96,7 +101,7 @@ class OccupancyField(nn.Module):
             raise ValueError(f"bounds must be (2, 3), finite, lower corner first, got {box.tolist()}")
         self.mapping, self.cube, self.bounds = mapping, cube, box
         self.width, self.depth, self.activation = width, depth, activation
-        self.precision, self.source = precision, source or {}
+        self.precision, self.source, self.surface = precision, source or {}, surface
         sizes = [mapping.features, *[width] * depth, 1]
         self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
         generator = torch.Generator().manual_seed(seed)
@@ -148,18 +153,27 @@ class OccupancyField(nn.Module):
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         return self.logits(points) > 0
 
-    def extract_mesh(self, resolution: int = 256, *, progress: bool = False) -> trimesh.Trimesh:
-        """The field's surface as a watertight mesh in input coordinates; see `ff3d.extract_mesh`."""
+    def extract_mesh(self, resolution: int = 256, **settings: Any) -> trimesh.Trimesh:
+        """The field's surface as a watertight mesh in input coordinates.
+
+        settings: those of `ff3d.extract_mesh`. Where the field knows its `surface`, cells there are always halved to
+        half that grid's size: a part of the shape with a point of such a grid inside the field is not missed.
+        """
         from ff3d.extraction import extract_mesh
 
-        return extract_mesh(self.logits, self.bounds, resolution=resolution, progress=progress)
+        def guide(centers: NDArray[np.float64], side: float) -> NDArray[np.bool_]:
+            assert self.surface is not None
+            return self.surface(self.cube.to_unit(centers), side / self.cube.scale)
+
+        settings.setdefault("guide", None if self.surface is None else guide)
+        return extract_mesh(self.logits, self.bounds, resolution=resolution, **settings)
 
     def save(self, path: str | Path) -> None:
         """Write the field to one .safetensors file, whole or not at all. No pickle: loading runs no code."""
         from safetensors.torch import save_file
 
         header = {
-            "version": VERSION,
+            "version": 1,
             "mapping": self.mapping.name,
             "width": self.width,
             "depth": self.depth,
@@ -170,6 +184,11 @@ class OccupancyField(nn.Module):
             "source": self.source,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        if self.surface is not None:
+            cells = self.surface.touched
+            place = {"lower": self.surface.lower.tolist(), "side": self.surface.side, "shape": list(cells.shape)}
+            header |= {"version": 2, "surface": place}
+            tensors["surface.cells"] = torch.from_numpy(np.packbits(cells))
         with write_whole(path) as temporary:
             save_file(tensors, temporary, {FORMAT: json.dumps(header)})
 
@@ -195,12 +214,14 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     if FORMAT not in metadata:
         raise FieldError(f"{path}: a safetensors file, but not one of ff3d's fields")
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+        kind = torch.uint8 if name == "surface.cells" else torch.float32
+        if tensor.dtype != kind or not bool(torch.isfinite(tensor).all()):
             raise FieldError(f"{path}: {name} is not finite float32; the fit diverged or the file was changed")
     try:
         header = json.loads(metadata[FORMAT])
-        if header["version"] != VERSION:
-            raise FieldError(f"format version {header['version']}, this ff3d reads version {VERSION}: update ff3d?")
+        if header["version"] not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
+            raise FieldError(f"format version {header['version']}, this ff3d reads version {known}: update ff3d?")
         field = _assemble(header, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
@@ -210,10 +231,23 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     return field.to(chosen)
 
 
+def _surface(header: dict[str, Any], bits: Tensor) -> SurfaceCells:
+    """The cells of a file, checked."""
+    shape = tuple(int(n) for n in header["shape"])
+    lower, side = np.array(header["lower"], dtype=np.float64), float(header["side"])
+    count = math.prod(shape)
+    if len(shape) != 3 or min(shape) < 1 or lower.shape != (3,) or not (np.isfinite(lower).all() and 0 < side < np.inf):
+        raise ValueError(f"surface cells of shape {shape}, side {side}, at {lower.tolist()}")
+    if tuple(bits.shape) != (-(-count // 8),):
+        raise ValueError(f"{tuple(bits.shape)} bytes of surface cells do not fit {shape}")
+    return SurfaceCells(lower, side, np.unpackbits(bits.numpy(), count=count).astype(bool).reshape(shape))
+
+
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyField:
     """The field of a file's header and tensors; any mismatch raises before a network is built."""
     width, depth = int(header["width"]), int(header["depth"])
     mapping = InputMapping(header["mapping"], tensors["mapping.frequencies"])
+    surface = _surface(header["surface"], tensors.pop("surface.cells")) if header["version"] == 2 else None
     if mapping.dimension != 3 or header["precision"] not in PRECISIONS:
         raise ValueError(f"dimension {mapping.dimension}, precision {header['precision']!r}")
     sizes = [mapping.features, *[width] * depth, 1] if depth <= len(tensors) else []
@@ -233,6 +267,7 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyFi
         cube=UnitCube.from_json(header["cube"]),
         bounds=header["bounds"],
         source=header["source"],
+        surface=surface,
     )
     field.load_state_dict(tensors)
     return field

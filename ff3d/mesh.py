@@ -233,8 +233,8 @@ class MeshReport:
             ),
             (
                 self.flipped_edges,
-                f"{self.flipped_edges} edge(s) between faces of opposite winding: for labels they are wound alike, as most "
-                "of their patch is",
+                f"{self.flipped_edges} edge(s) between faces of opposite winding: for labels they are wound alike, as "
+                "most of their patch is",
             ),
             (
                 self.nonmanifold_edges,

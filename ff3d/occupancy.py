@@ -125,6 +125,11 @@ class WindingNumberOracle:
         """The cell grid of the mesh, in the coordinates of `cube`; made when first asked for."""
         return CellGrid.build(self._vertices[self._faces], self._rim, self._winding_number)
 
+    @property
+    def known_grid(self) -> CellGrid | None:
+        """The cell grid, if enough points were asked about for it to be made."""
+        return self.__dict__.get("grid")
+
     def winding_number(self, points: ArrayLike) -> Floats:
         """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
 
@@ -136,7 +141,7 @@ class WindingNumberOracle:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         unit = self.cube.to_unit(check_points(points))
         self._asked += len(unit)
-        if "grid" not in self.__dict__ and self._asked < GRID_PAYS:
+        if self.known_grid is None and self._asked < GRID_PAYS:
             return self._winding_number(unit) > 0.5
         label = self.grid.look_up(unit)
         inside = label == INSIDE

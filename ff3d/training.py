@@ -178,7 +178,7 @@ def train(
     Otherwise as `optimise`.
     """
     from ff3d.metrics import iou
-    from ff3d.occupancy import make_oracle
+    from ff3d.occupancy import WindingNumberOracle, make_oracle
     from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
 
     oracle = oracle or make_oracle(mesh)
@@ -227,6 +227,10 @@ def train(
         checkpoint=checkpoint,
         progress_bar=progress_bar,
     )
+    if isinstance(oracle, WindingNumberOracle) and oracle.known_grid is not None:
+        cells = oracle.known_grid.surface_cells()
+        lower = cube.to_unit(oracle.cube.from_unit(cells.lower[None]))[0]
+        result.surface = replace(cells, lower=lower, side=cells.side * oracle.cube.scale / cube.scale)
     return Fit(result, config, progress)
 
 

@@ -13,8 +13,8 @@ PACKAGE = Path(ff3d.__file__).parent
 LAYERS = [
     {"files"},
     {"formats"},
-    {"mapping", "metrics", "mesh", "shapes", "settings", "repair", "cellgrid"},
-    {"pointcloud", "gpu", "extraction", "rendering", "samples"},
+    {"mapping", "metrics", "mesh", "shapes", "settings", "repair", "cellgrid", "search"},
+    {"pointcloud", "gpu", "extraction", "cleaning", "exporting", "rendering", "samples"},
     {"occupancy", "figure", "breaking"},
     {"field", "sampling"},
     {"training", "labelling", "checking"},

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,36 @@ def test_extract_writes_a_closed_mesh_in_the_inputs_coordinates(run, tmp_path, c
     assert shape.is_watertight
     assert shape.volume == pytest.approx(4 / 3 * np.pi * 1000, rel=0.05)
     np.testing.assert_allclose(shape.center_mass, [100, 0, 0], atol=0.3)
+
+
+def test_extract_cleans_as_asked_and_says_so(run, tmp_path, capsys, caplog):
+    path = tmp_path / "small.glb"
+    asked = ["--refine", "3", "--drop-floaters", "0.01", "--simplify", "500", "--smooth-normals"]
+    assert main(["extract", str(run), "--resolution", "64", *asked, "-o", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()[-2]
+    assert re.fullmatch(r"[\d,]+ faces, closed, volume 4\d{3}(\.\d+)?, \d+\.\d s", said)
+    shape = trimesh.load(path, force="mesh")
+    assert shape.is_watertight
+    assert len(shape.faces) <= 500
+    outward = (shape.vertices - [100, 0, 0]) / 10
+    assert (outward * shape.vertex_normals).sum(axis=1).min() > 0.8
+
+
+def test_dense_and_sparse_give_the_same_file(run, tmp_path):
+    for method in ("dense", "sparse"):
+        path = tmp_path / f"{method}.ply"
+        assert main(["extract", str(run), "--resolution", "130", "--method", method, "-o", str(path)]) == 0
+    assert (tmp_path / "dense.ply").read_bytes() == (tmp_path / "sparse.ply").read_bytes()
+
+
+def test_extract_writes_points_and_voxels(run, tmp_path, capsys):
+    points, voxels = tmp_path / "points.xyz", tmp_path / "voxels.npz"
+    assert main(["extract", str(run), "--resolution", "32", "--points", "200", "-o", str(points)]) == 0
+    assert np.loadtxt(points).shape == (200, 6)
+    assert main(["extract", str(run), "--resolution", "32", "-o", str(voxels)]) == 0
+    assert "of the voxels are inside" in capsys.readouterr().out
+    with np.load(voxels) as made:
+        assert made["occupancy"].sum() * float(made["spacing"]) ** 3 == pytest.approx(4 / 3 * np.pi * 1000, rel=0.1)
 
 
 def test_extract_defaults_to_a_ply_in_the_run(run):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ff3d.extraction import MARGIN, ExtractionError, _grid, available_memory, extract_mesh, memory_needed
+from ff3d.extraction import available_memory, extract_mesh, memory_needed
+from ff3d.search import MARGIN, ExtractionError, grid_axes
 from ff3d.shapes import SOLIDS
 
 CUBE = np.array([[-1.0, -1, -1], [1, 1, 1]])
@@ -310,7 +311,7 @@ def test_no_point_is_asked_about_twice_and_none_off_the_grid_or_the_box(resoluti
     assert len(np.unique(points, axis=0)) == len(points) == shape.metadata["evaluations"]
     assert (points >= box[0]).all()
     assert (points <= box[1]).all()
-    for k, axis in enumerate(_grid(box, resolution)):
+    for k, axis in enumerate(grid_axes(box, resolution)):
         assert np.isin(points[:, k], axis).all()
 
 
