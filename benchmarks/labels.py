@@ -1,6 +1,6 @@
 """Labels a second, against named alternatives in the same run; and whether they are right.
 
-    python benchmarks/labels.py MESH [MESH ...] [--millions 50] [--repeats 3]
+    python benchmarks/labels.py MESH [MESH ...] [--millions 128] [--repeats 3]
     python benchmarks/labels.py MESH ... --exact 200000
 
 The first prints, for points uniform in the mesh's box and for points within 0.01 unit of its surface, millions of
@@ -180,7 +180,7 @@ def main() -> None:
     """Parse the arguments and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("meshes", nargs="+")
-    parser.add_argument("--millions", type=float, default=50, help="uniform points; a fifth of them near the surface")
+    parser.add_argument("--millions", type=float, default=128, help="uniform points; a fifth of them near the surface")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--exact", type=int, help="count disagreements with the exact sum on so many points instead")
     arguments = parser.parse_args()

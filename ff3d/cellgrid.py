@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -94,11 +96,29 @@ class CellGrid:
         """The coarse cells that the surface touches."""
         return SurfaceCells(self.lower, self.side, self.table >= 3)
 
-    def look_up(self, points: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """points (n, 3), unit coordinates, finite -> (n,) uint8: `OUTSIDE`, `INSIDE` or `UNKNOWN`."""
-        import torch
-
-        return self.on("cpu").look_up(torch.from_numpy(points)).numpy()
+    def look_up(
+        self, points: NDArray[np.floating], *, origin: Floats | float = 0.0, unit: float = 1.0
+    ) -> NDArray[np.uint8]:
+        """points (n, 3), finite, at origin + unit * unit coordinates -> (n,): `OUTSIDE`, `INSIDE` or `UNKNOWN`."""
+        label = np.empty(len(points), dtype=np.uint8)
+        bits = self.bricks.shape[1].bit_length() - 1
+        corner, scale = origin + unit * self.lower, 1 / (unit * self.cell)
+        last = (np.array(self.table.shape) << bits) - 0.5
+        table, bricks = self.table.reshape(-1), self.bricks.reshape(-1)
+        for start in range(0, len(points), CHUNK):
+            place = points[start : start + CHUNK].T.copy()  # a row for each axis: three times as fast
+            for axis in range(3):
+                place[axis] -= corner[axis]
+                place[axis] *= scale
+                np.clip(place[axis], 0, last[axis], out=place[axis])
+            x, y, z = cell = place.astype(np.int32)
+            coarse = cell >> bits
+            address = table[(coarse[0] * self.table.shape[1] + coarse[1]) * self.table.shape[2] + coarse[2]]
+            cell &= 2**bits - 1
+            address <<= 3 * bits
+            address |= (x << 2 * bits) | (y << bits) | z
+            label[start : start + CHUNK] = bricks[address]
+        return label
 
     def on(self, device: str | Any) -> GridTensors:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""
@@ -180,7 +200,8 @@ class GridTensors:
 def touched_cells(triangles: Floats) -> tuple[Ints, int]:
     """The cells that triangles touch, or come nearer to than `REACH`: ((m, 3), level), cells of side 2^level.
 
-    triangles: (f, 3, 3), in fine cells, none below `REACH`. The level is 0 unless more than `PAIRS` pairs are expected.
+    triangles: (f, 3, 3), in fine cells. A cell comes once for each triangle that touches it. The level is 0 unless
+    more than `PAIRS` of these are expected.
     """
     low, high = triangles.min(axis=1) - REACH, triangles.max(axis=1) + REACH
     extent = (high - low).max(axis=1)
@@ -191,22 +212,31 @@ def touched_cells(triangles: Floats) -> tuple[Ints, int]:
     # a triangle starts at cells about as large as it is, and goes on into the eighths of those that it touches
     starts = np.maximum(level, np.floor(np.log2(extent))).astype(int)
     face, cell = np.zeros(0, dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    for here in range(int(starts.max(initial=level)), level - 1, -1):
-        old, size = len(cell), 2.0**here
-        face = np.concatenate([face, np.flatnonzero(starts == here)])
-        first, last = _floor(low[face] / size), _floor(high[face] / size)
-        first[:old], last[:old] = np.maximum(first[:old], 2 * cell), np.minimum(last[:old], 2 * cell + 1)
-        found = [(face[:0], first[:0])]
-        for start in range(0, len(face), CHUNK // 16):
-            some = slice(start, start + CHUNK // 16)
-            owner, cells = _cells_of_boxes(first[some], last[some])
-            faces = face[some][owner]
-            touch = _overlap(triangles[faces], normals[faces], cells, size)
-            found.append((faces[touch], cells[touch]))
-        face, cell = (np.concatenate(them) for them in zip(*found, strict=True))
-    touched = np.zeros(cell.max(axis=0) + 1, dtype=bool)
-    touched[tuple(cell.T)] = True
-    return np.argwhere(touched), level
+    with ThreadPoolExecutor(threads()) as pool:
+        for here in range(int(starts.max(initial=level)), level - 1, -1):
+            old, size = len(cell), 2.0**here
+            face = np.concatenate([face, np.flatnonzero(starts == here)])
+            first, last = _floor(low[face] / size), _floor(high[face] / size)
+            first[:old], last[:old] = np.maximum(first[:old], 2 * cell), np.minimum(last[:old], 2 * cell + 1)
+            parts = [slice(start, start + CHUNK // 16) for start in range(0, len(face), CHUNK // 16)]
+            jobs = [(triangles, normals, (face[part], first[part], last[part]), size) for part in parts]
+            found = pool.map(_touching, *zip(*jobs, strict=True))
+            face, cell = (np.concatenate(them) for them in zip(*found, strict=True))
+    return cell, level
+
+
+def threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _touching(triangles: Floats, normals: Floats, boxes: tuple[Ints, Ints, Ints], size: float) -> tuple[Ints, Ints]:
+    """The cells of side `size` that faces touch: face, cell.  boxes: faces, and the first and last cell to look at."""
+    face, first, last = boxes
+    owner, cell = _cells_of_boxes(first, last)
+    face = face[owner]
+    touch = _overlap(triangles[face], normals[face], cell, size)
+    return face[touch], cell[touch]
 
 
 def _floor(values: Floats) -> Ints:

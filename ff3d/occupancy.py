@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.cellgrid import INSIDE, UNKNOWN, CellGrid
+from ff3d.cellgrid import CHUNK, INSIDE, UNKNOWN, CellGrid, threads
 from ff3d.mesh import UnitCube, check_points
 from ff3d.repair import fast_winding_number, mid_numbers, repair
 
@@ -139,14 +140,26 @@ class WindingNumberOracle:
 
     def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
-        unit = self.cube.to_unit(check_points(points))
-        self._asked += len(unit)
-        if self.known_grid is None and self._asked < GRID_PAYS:
-            return self._winding_number(unit) > 0.5
-        label = self.grid.look_up(unit)
-        inside = label == INSIDE
-        unknown = np.flatnonzero(label == UNKNOWN)
-        inside[unknown] = self._winding_number(unit[unknown]) > 0.5
+        array = np.asarray(points, dtype=np.float64)
+        self._asked += len(array)
+        if self.known_grid is None and (self._asked < GRID_PAYS or not len(self._faces)):
+            return self.winding_number(array) > 0.5
+        check_points(array[:0])
+        inside = np.empty(len(array), dtype=bool)
+        grid, origin = self.grid, self.cube.from_unit([[0.0, 0.0, 0.0]])[0]
+
+        def look_up(start: int) -> NDArray[np.int64]:
+            """Label a chunk, while it is in the cache; which points of it the grid does not know."""
+            some = array[start : start + CHUNK]
+            if not np.isfinite(some).all():
+                check_points(some)
+            label = grid.look_up(some, origin=origin, unit=self.cube.scale)
+            inside[start : start + CHUNK] = label == INSIDE
+            return start + np.flatnonzero(label == UNKNOWN)
+
+        with ThreadPoolExecutor(threads()) as pool:
+            unknown = np.concatenate([np.zeros(0, dtype=np.int64), *pool.map(look_up, range(0, len(array), CHUNK))])
+        inside[unknown] = self._winding_number(self.cube.to_unit(array[unknown])) > 0.5
         return inside
 
     def _winding_number(self, unit: Floats) -> Floats:
