@@ -92,6 +92,37 @@ class CellGrid:
         unknown = (self.bricks == UNKNOWN).mean(axis=(1, 2, 3))
         return float(1 - unknown[self.table[1:-1, 1:-1, 1:-1]].mean())
 
+    def may_hold_surface(self, centers: Floats, side: float) -> NDArray[np.bool_]:
+        """Whether cubes meet an `UNKNOWN` cell: centers (n, 3) and side, unit coordinates -> (n,) bool.
+
+        Where it says no, all of the cube has one label. A guide for `extract_mesh`.
+        """
+        bits = self.bricks.shape[1].bit_length() - 1
+        level = int(np.clip(np.floor(np.log2(side / self.cell) + 1e-9), 0, bits))
+        size, unknown = self.cell * 2**level, self._unknown[level].reshape(-1)
+        bits -= level
+        last_cell = (np.array(self.table.shape) << bits) - 1
+        answer = np.zeros(len(centers), dtype=bool)
+        for start in range(0, len(centers), CHUNK):
+            middle = centers[start : start + CHUNK] - self.lower
+            first = np.clip(_floor((middle - side / 2) / size - REACH), 0, last_cell)
+            last = np.clip(_floor((middle + side / 2) / size + REACH), 0, last_cell)
+            for step in product(range(int((last - first).max(initial=0)) + 1), repeat=3):
+                x, y, z = np.minimum(first + step, last).T
+                brick = self.table[x >> bits, y >> bits, z >> bits].astype(np.int64)
+                mask = 2**bits - 1
+                place = ((x & mask) << 2 * bits) | ((y & mask) << bits) | (z & mask)
+                answer[start : start + CHUNK] |= unknown[(brick << 3 * bits) + place]
+        return answer
+
+    @cached_property
+    def _unknown(self) -> list[NDArray[np.bool_]]:
+        """Whether a cell of a brick is unknown, then whether one in a block of 2^3 is, of 4^3, and so on."""
+        levels = [self.bricks == UNKNOWN]
+        while (edge := levels[-1].shape[1] // 2) > 0:
+            levels.append(levels[-1].reshape(-1, edge, 2, edge, 2, edge, 2).any(axis=(2, 4, 6)))
+        return levels
+
     def surface_cells(self) -> SurfaceCells:
         """The coarse cells that the surface touches."""
         return SurfaceCells(self.lower, self.side, self.table >= 3)
@@ -145,9 +176,9 @@ class SurfaceCells:
     def __call__(self, centers: Floats, side: float) -> NDArray[np.bool_]:
         """Whether cubes meet a touched cell: centers (n, 3) and side, unit coordinates -> (n,) bool.
 
-        False for cubes of less than half this grid's side: finer cells are for the function itself to tell.
+        False for cubes of less than 3/4 of this grid's side: finer cells are for the function itself to tell.
         """
-        if side < 0.499 * self.side:
+        if side < 0.75 * self.side:
             return np.zeros(len(centers), dtype=bool)
         shape = np.array(self.touched.shape)
         first = np.clip(_floor((centers - side / 2 - self.lower) / self.side - REACH), 0, shape).T

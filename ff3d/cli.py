@@ -158,7 +158,7 @@ class ExtractCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.cleaning import drop_floaters, simplify, smooth_normals
         from ff3d.exporting import save_points, save_voxels
-        from ff3d.mesh import check_mesh_ending, save_mesh
+        from ff3d.mesh import check_mesh_ending, save_mesh, signed_volume
 
         begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
@@ -186,8 +186,9 @@ class ExtractCommand:
             save_points(shape, output, count=self.points)
         else:
             save_mesh(shape, output)
+        volume = signed_volume(shape)
         took = time.perf_counter() - begun
-        _say(f"{len(shape.faces):,} faces, closed, volume {shape.volume:.6g}, {took:.1f} s")
+        _say(f"{len(shape.faces):,} faces, closed, volume {volume:.6g}, {took:.1f} s")
         _say(f"results: {output}")
         return 0
 

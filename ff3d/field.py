@@ -156,8 +156,8 @@ class OccupancyField(nn.Module):
     def extract_mesh(self, resolution: int = 256, **settings: Any) -> trimesh.Trimesh:
         """The field's surface as a watertight mesh in input coordinates.
 
-        settings: those of `ff3d.extract_mesh`. Where the field knows its `surface`, cells there are always halved to
-        half that grid's size: a part of the shape with a point of such a grid inside the field is not missed.
+        settings: those of `ff3d.extract_mesh`. Where the field knows its `surface`, coarse cells there are halved in
+        any case: a part of the shape that holds a point of a grid twice as fine as the coarse one is not missed.
         """
         from ff3d.extraction import extract_mesh
 

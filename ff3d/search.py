@@ -21,7 +21,7 @@ Guide = Callable[[Floats, float], NDArray[np.bool_]]
 MARGIN = 1e-3  # of a cell: no vertex comes nearer to a grid point, so that no face collapses
 HUGE = 1e30  # infinite logits become this
 BORDER = -1e38  # far more than any logit, so that a surface closed at a side of the box lies at that side
-NEAR = 0.5  # a coarse cell is halved if its logits come this near to 0, as a share of their range in the cell
+NEAR = 0.25  # a coarse cell is halved if its logits come this near to 0, as a share of their range in the cell
 BATCH = 2**16  # cells that pass through the caches together
 
 # peak resident memory, measured for spheres and gyroids of three sizes at resolutions 128 to 1024

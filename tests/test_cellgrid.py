@@ -1,4 +1,5 @@
 from fractions import Fraction
+from functools import cache
 from itertools import product
 
 import igl
@@ -159,3 +160,37 @@ def test_the_grid_of_any_soup_agrees_with_the_exact_sum(seed):
 def test_the_cube_of_the_grid_is_that_of_the_oracle():
     mesh = trimesh.creation.box()
     assert oracle_of(mesh).cube == UnitCube.padded(mesh.vertices)
+
+
+@cache
+def torn_torus() -> WindingNumberOracle:
+    return oracle_of(holed(trimesh.creation.torus(1.0, 0.2), lambda at: at[:, 0] < 1.1))
+
+
+@pytest.mark.parametrize("side", [1.0, 0.1, 0.02, 0.006, 0.001])
+def test_a_cube_that_holds_no_surface_has_one_label(side):
+    oracle = torn_torus()
+    rng = np.random.default_rng(0)
+    centers = rng.random((1000, 3))
+    near = oracle.grid.may_hold_surface(centers, side)
+    label = oracle.grid.look_up(centers)
+    assert not (label[~near] == UNKNOWN).any()
+    for _ in range(20):
+        inside = centers + side * (rng.random((1000, 3)) - 0.5)
+        assert np.array_equal(oracle.grid.look_up(inside)[~near], label[~near])
+    corners = oracle._vertices[oracle._faces]
+    on_surface = np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], 1000), corners[rng.integers(len(corners), size=1000)])
+    assert oracle.grid.may_hold_surface(on_surface + side * (rng.random((1000, 3)) - 0.5), side).all()
+
+
+def test_surface_cells_are_met_by_every_cube_on_the_surface():
+    oracle = oracle_of(trimesh.creation.icosphere(subdivisions=3))
+    cells = oracle.grid.surface_cells()
+    rng = np.random.default_rng(0)
+    points = oracle.cube.to_unit(
+        trimesh.sample.sample_surface(trimesh.creation.icosphere(subdivisions=3), 2000, seed=0)[0]
+    )
+    for side in (0.05, 0.3, cells.side):
+        assert cells(points + side * (rng.random((2000, 3)) - 0.5), side).all()
+    assert not cells(np.array([[0.5, 0.5, 0.5], [5, 5, 5], [-3, 0.5, 0.5]]), cells.side).any()
+    assert not cells(points, cells.side / 2).any()
