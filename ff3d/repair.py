@@ -69,7 +69,7 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
     faces = np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1])
     rim = edges.rim(sign, vertices)
     part = edges.parts(sign != 0)[kept]
-    outward = _outward(vertices, faces, part, area[kept])
+    outward = _outward(vertices, faces, part, area[kept], np.where(sign > 0, volume, -volume)[kept])
     faces = np.where(outward[:, None] > 0, faces, faces[:, ::-1])
     sign[kept] *= outward
     turned = float(area[(sign < 0) & ~doubtful].sum()) / (float(area[(sign != 0) & ~doubtful].sum()) or 1.0)
@@ -261,8 +261,12 @@ def _balance(
     return value
 
 
-def _outward(vertices: Floats, faces: Ints, part: Ints, area: Floats) -> Ints:
-    """1 for each face that is to stay as it is, -1 for those of parts that are wound inwards."""
+def _outward(vertices: Floats, faces: Ints, part: Ints, area: Floats, volume: Floats) -> Ints:
+    """1 for each face that is to stay as it is, -1 for those of parts that are wound inwards.
+
+    Those are parts of which half the surface has outside on both sides, and parts of negative volume of which a tenth
+    has: a cavity lies within another part altogether.
+    """
     sign = np.ones(len(faces), dtype=np.int64)
     if not area.sum() > 0:
         return sign
@@ -279,8 +283,9 @@ def _outward(vertices: Floats, faces: Ints, part: Ints, area: Floats) -> Ints:
         now = np.where(sign[:, None] > 0, faces, faces[:, ::-1])
         ask = fast_winding_number(vertices, now)
         middle = mid_numbers(lambda points, ask=ask: ask(points, 2.0), vertices, now[chosen])  # type: ignore[misc]
-        median = np.sort(np.nan_to_num(middle, nan=0.5).reshape(count, -1), axis=1)[:, len(share) // 2]
-        if not (inward := median < -0.15).any():
+        useless = (middle.reshape(count, -1) < -0.15).mean(axis=1)
+        negative = np.bincount(parts, volume * sign) < 0
+        if not (inward := useless > np.where(negative, 0.1, 0.5)).any():
             break
         sign[inward[parts]] *= -1
     return sign
