@@ -98,6 +98,9 @@ class CellGrid:
         Where it says no, all of the cube has one label. A guide for `extract_mesh`.
         """
         bits = self.bricks.shape[1].bit_length() - 1
+        if side >= self.side:
+            coarse = self._unknown[bits].reshape(-1)[self.table]
+            return SurfaceCells(self.lower, self.side, coarse)(centers, side)
         level = int(np.clip(np.floor(np.log2(side / self.cell) + 1e-9), 0, bits))
         size, unknown = self.cell * 2**level, self._unknown[level].reshape(-1)
         bits -= level
@@ -181,8 +184,9 @@ class SurfaceCells:
         if side < 0.75 * self.side:
             return np.zeros(len(centers), dtype=bool)
         shape = np.array(self.touched.shape)
-        first = np.clip(_floor((centers - side / 2 - self.lower) / self.side - REACH), 0, shape).T
-        last = np.clip(_floor((centers + side / 2 - self.lower) / self.side + REACH) + 1, 0, shape).T
+        # the outermost cells stand for all beyond
+        first = np.clip(_floor((centers - side / 2 - self.lower) / self.side - REACH), 0, shape - 1).T
+        last = np.clip(_floor((centers + side / 2 - self.lower) / self.side + REACH), 0, shape - 1).T + 1
         total = np.zeros(len(centers), dtype=np.int64)
         for i, j, k in product((0, 1), repeat=3):
             sign = 1 if (i + j + k) % 2 else -1

@@ -9,6 +9,7 @@ import trimesh
 from ff3d import breaking
 from ff3d.breaking import CUT, DEGENERATE, FLIPPED, GROUPS, NONMANIFOLD, OPEN, PARTS, SHARES, Shape, broken_mesh
 from ff3d.mesh import inspect_mesh
+from ff3d.occupancy import OpenSurfaceError, make_oracle
 
 SEEDS = 200
 
@@ -191,3 +192,18 @@ def test_turned_faces_name_their_group():
     assert {it for seed in range(SEEDS) for it in case(seed).faults if it.startswith(FLIPPED)} >= {
         f"{FLIPPED}: random faces", f"{FLIPPED}: patches", f"{FLIPPED}: inside out"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 60, 10)], ids=str)
+def test_labels_are_right_on_broken_meshes_and_sheets_are_refused(seeds):
+    for seed in seeds:
+        broken = case(seed)
+        if not broken.enclosing:
+            with pytest.raises(OpenSurfaceError):
+                make_oracle(broken.mesh)
+            continue
+        points = np.random.default_rng(seed).uniform(*broken.mesh.bounds, size=(4000, 3))
+        wrong = points[make_oracle(broken.mesh)(points) != broken.contains(points)]
+        squared = igl.point_mesh_squared_distance(wrong, np.array(broken.mesh.vertices), np.array(broken.mesh.faces))[0]
+        wrong = wrong[np.sqrt(squared) > broken.surface_error]  # nearer, the mesh itself is off the solid
+        assert len(wrong) <= 0.005 * len(points), (seed, broken.faults)
