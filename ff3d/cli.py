@@ -158,13 +158,14 @@ class ExtractCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.cleaning import drop_floaters, simplify, smooth_normals
         from ff3d.exporting import save_points, save_voxels
-        from ff3d.mesh import check_mesh_ending, save_mesh, signed_volume
+        from ff3d.formats import WRITERS
+        from ff3d.mesh import save_mesh, signed_volume
 
         begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
         ending = output.suffix.lower()
-        if ending not in (".xyz", ".npz"):
-            check_mesh_ending(output)
+        if ending not in (*WRITERS, ".xyz", ".npz"):
+            raise ValueError(f"{output}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
         field = _load(self.run, self.device)
         if ending == ".npz":
             inside = save_voxels(field.logits, field.bounds, output, resolution=self.resolution, progress=True)
