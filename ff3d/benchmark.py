@@ -105,55 +105,72 @@ def compare(
     shapes: list[trimesh.Trimesh | None] = []
     interrupted = False
     for mapping in mappings:
-        run = Run(folder / mapping)
         settings = dataclasses.replace(config, mapping=mapping)  # type: ignore[arg-type]
-        try:
-            fit = run.fit(mesh, settings, source, command=command, oracle=oracle, progress_bar=progress_bar)
-        except FitError as error:
-            log.error("%s: %s", mapping, error)
-            rows.append(_failed(settings, str(error)))
-            shapes.append(None)
-            _write_rows(folder, rows)
-            continue
-        progress = fit.progress
-        shape, surface, failure = None, None, None
-        begun = time.perf_counter()
-        try:
-            shape = fit.field.extract_mesh(resolution, progress=progress_bar)
-            save_mesh(shape, run.folder / "mesh.ply")
-            surface = surface_distances(shape, mesh, seed=config.seed)
-        except (ExtractionError, MemoryError) as error:
-            failure = str(error) or type(error).__name__
-            log.warning("%s: %s", mapping, failure)
-        scores = evaluate(fit.field, tests, progress_bar=progress_bar)
-        row = Row(
-            mapping=mapping,
-            seed=settings.seed,
-            steps=progress.step,
-            samples=progress.step * settings.batch_size,
-            seconds=round(progress.seconds, 2),
-            parameters=fit.field.parameter_count,
-            bytes=run.field_path.stat().st_size,
-            faces=len(shape.faces) if shape is not None else 0,
-            iou={kind: round(score, 5) for kind, score in scores.items()},
-            surface=surface,
-            failure=failure,
+        row, shape, interrupted = fit_and_measure(
+            Run(folder / mapping), mesh, settings, source, tests, oracle, resolution, command, progress_bar=progress_bar
         )
-        log.info("%s: extracted and measured in %.0f s", mapping, time.perf_counter() - begun)
         rows.append(row)
         shapes.append(shape)
         _write_rows(folder, rows)
-        if progress.interrupted:
-            interrupted = True
+        if interrupted:
             break
     return Comparison(path.stem, config, source, mesh, oracle, rows, shapes, interrupted)
+
+
+def fit_and_measure(  # noqa: PLR0917  (what a fit is, and what it is measured by)
+    run: Run,
+    mesh: trimesh.Trimesh,
+    config: FitConfig,
+    source: MeshSource,
+    tests: dict[str, LabelledPoints],
+    oracle: Oracle,
+    resolution: int,
+    command: str = "",
+    *,
+    progress_bar: bool = False,
+) -> tuple[Row, trimesh.Trimesh | None, bool]:
+    """Fit in the run's folder, extract the mesh into it and measure both: the row, the mesh, whether interrupted.
+
+    A fit or an extraction that fails is a row that says why.
+    """
+    try:
+        fit = run.fit(mesh, config, source, command=command, oracle=oracle, progress_bar=progress_bar)
+    except FitError as error:
+        log.error("%s: %s", config.mapping, error)
+        return failed_row(config, str(error)), None, False
+    progress = fit.progress
+    shape, surface, failure = None, None, None
+    begun = time.perf_counter()
+    try:
+        shape = fit.field.extract_mesh(resolution, progress=progress_bar)
+        save_mesh(shape, run.folder / "mesh.ply")
+        surface = surface_distances(shape, mesh, seed=config.seed)
+    except (ExtractionError, MemoryError) as error:
+        failure = str(error) or type(error).__name__
+        log.warning("%s: %s", config.mapping, failure)
+    scores = evaluate(fit.field, tests, progress_bar=progress_bar)
+    row = Row(
+        mapping=config.mapping,
+        seed=config.seed,
+        steps=progress.step,
+        samples=progress.step * config.batch_size,
+        seconds=round(progress.seconds, 2),
+        parameters=fit.field.parameter_count,
+        bytes=run.field_path.stat().st_size,
+        faces=len(shape.faces) if shape is not None else 0,
+        iou={kind: round(score, 5) for kind, score in scores.items()},
+        surface=surface,
+        failure=failure,
+    )
+    log.info("%s: extracted and measured in %.0f s", config.mapping, time.perf_counter() - begun)
+    return row, shape, progress.interrupted
 
 
 def _write_rows(folder: Path, rows: list[Row]) -> None:
     write_text(folder / "rows.jsonl", "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows))
 
 
-def _failed(config: FitConfig, reason: str) -> Row:
+def failed_row(config: FitConfig, reason: str) -> Row:
     """The row of a fit that broke: nothing inside anywhere, and the reason."""
     nothing: dict[str, Any] = {"steps": 0, "samples": 0, "seconds": 0.0, "parameters": 0, "bytes": 0, "faces": 0}
     iou_of_nothing = dict.fromkeys(TEST_KINDS, 0.0)

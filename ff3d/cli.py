@@ -128,6 +128,39 @@ class CompareCommand:
 
 
 @dataclass
+class BenchmarkCommand:
+    """Fit every mapping with every seed on every mesh, measure each, and report means with intervals over seeds."""
+
+    meshes: Annotated[Positional[tuple[str, ...]], arg(metavar="MESHES", help="mesh files, folders of them, samples")]
+    settings: Settings
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
+    """the mappings to compare"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """seeds of frequencies, weights and samples; --seed is not used"""
+    resolution: int = 192
+    """grid cells along the longest side of each extracted mesh"""
+    out: Path = Path("runs/benchmark")
+    """results folder; the same command again goes on where it was"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.labelling import find_meshes
+        from ff3d.report import study_table, write_study
+        from ff3d.study import Plan, run_study
+
+        settings = make_config(**asdict(self.settings))
+        plan = Plan(tuple(find_meshes(self.meshes)), self.mappings, self.seeds, settings, self.resolution)
+        _say(f"{plan}")
+        command = shlex.join(sys.argv)
+        rows = run_study(plan, self.out, command=command, progress_bar=True)
+        page = write_study(plan, rows, self.out, command=command)
+        _say("\n" + "\n".join(study_table(plan, rows)) + "\n")
+        failed = sum(row["failure"] is not None for row in rows)
+        _say(f"{len(rows)} of {plan.fits} fits done, {failed} failed")
+        _say(f"results: {self.out}   report: {page}")
+        return 130 if len(rows) < plan.fits else int(failed == len(rows))
+
+
+@dataclass
 class ExtractCommand:
     """Extract a run's surface as a watertight mesh in the input's coordinates; or points on it, or voxels."""
 
@@ -391,12 +424,14 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
     presets = [value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"]
     presets += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
     settings = PRESETS.get(presets[-1] if presets else "fast", PRESETS["fast"])
-    if (only or (arguments or [""])[0]) == "compare" and any(it.split("=")[0] == "--mapping" for it in arguments):
-        raise ValueError("compare takes --mappings (several), not --mapping")
+    command = only or (arguments or [""])[0]
+    if command in ("compare", "benchmark") and any(it.split("=")[0] == "--mapping" for it in arguments):
+        raise ValueError(f"{command} takes --mappings (several), not --mapping")
     missing: Any = tyro.MISSING
     commands = {
         "fit": FitCommand(missing, settings),
         "compare": CompareCommand(missing, settings),
+        "benchmark": BenchmarkCommand(missing, settings),
         "extract": ExtractCommand(missing),
         "evaluate": EvaluateCommand(missing),
         "label": LabelCommand(missing, missing, missing),

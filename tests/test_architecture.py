@@ -20,7 +20,9 @@ LAYERS = [
     {"training", "labelling", "checking"},
     {"runs"},
     {"benchmark"},
+    {"study"},
     {"report"},
+    {"page"},
     {"cli"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

@@ -1,0 +1,8 @@
+#!/usr/bin/env python3
+"""Meshes x mappings x seeds -> a table with intervals: `scripts/benchmark.py dragon.obj buddha.obj --seconds 20`."""
+
+import sys
+
+from ff3d.cli import main
+
+sys.exit(main(prog="benchmark.py", only="benchmark"))
