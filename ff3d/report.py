@@ -122,7 +122,7 @@ def write_study(plan: Plan, rows: list[dict[str, Any]], folder: Path, *, command
         "",
         "IoU of the field on points that it never saw: uniform in the box, and near the surface (noise of 0.01 unit) "
         "on faces chosen alike (as in the authors' notebook) or by area. The mesh: Chamfer distance and F-score (1%), "
-        "in shares of the longest side, normal consistency. ± is the 95% interval of the mean over seeds (Student's t).",
+        "in shares of the longest side, normal consistency. ± is the 95% interval of the mean over seeds (Student).",
     ]
     if command:
         lines += ["", f"Made by `{command}`."]
