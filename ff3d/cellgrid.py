@@ -27,7 +27,7 @@ TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are h
 REACH = 1e-3
 PAIRS = 8_000_000  # of a triangle and a cell that it may touch; where more are expected the cells stay larger
 MOST_ASKED = 1_000_000  # cells of an open surface that are asked about one by one
-DOUBT = 0.02  # how far off the winding numbers given may be
+DOUBT = 0.06  # how far off the winding numbers given may be
 CHUNK = 2**16  # points of a look-up: what passes through the caches together
 
 
@@ -57,7 +57,7 @@ class CellGrid:
 
         triangles: (f, 3, 3), unit coordinates.  rim: (r, 2, 3), the segments where the surface ends, each as often
         as its faces there are out of balance.  winding_number: points (n, 3), unit coordinates -> (n,), right to
-        `DOUBT` where it lies within 0.35 of 1/2.
+        `DOUBT`, and decided rightly at 1/2.
         """
         low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
         side = float((high - low).max()) / (TOP - 1)
@@ -157,7 +157,9 @@ class CellGrid:
     def on(self, device: str | Any) -> GridTensors:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""
         made: dict[str, GridTensors] = self.__dict__.setdefault("_tensors", {})
-        return made.setdefault(str(device), GridTensors(self, device))
+        if str(device) not in made:
+            made[str(device)] = GridTensors(self, device)
+        return made[str(device)]
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,10 @@ class GridTensors:
         _, ny, nz = grid.table.shape
         self._shift = grid.bricks.shape[1].bit_length() - 1
         self._strides = ny * nz, nz
-        self._lower = torch.tensor(grid.lower, device=device)
+        self._lower = torch.tensor(grid.lower)
         self._scale = 1 / grid.cell
         # the last cell begins one below the last index, so that a clamped point stays in it
-        self._last = torch.tensor([n * grid.bricks.shape[1] - 0.5 for n in grid.table.shape], device=device)
+        self._last = torch.tensor([n * grid.bricks.shape[1] - 0.5 for n in grid.table.shape])
         self._table = torch.tensor(grid.table.reshape(-1), device=device)
         self._bricks = torch.tensor(grid.bricks.reshape(-1), device=device)
 
@@ -216,7 +218,8 @@ class GridTensors:
 
         answer = torch.empty(len(points), dtype=torch.uint8, device=points.device)
         step = CHUNK if points.device.type == "cpu" else max(1, len(points))
-        lower, last = self._lower.to(points.dtype), self._last.to(points.dtype)
+        # not every device has float64
+        lower, last = (it.to(points.dtype).to(points.device) for it in (self._lower, self._last))
         shift, mask = self._shift, 2**self._shift - 1
         for start in range(0, len(points), step):
             index = points[start : start + step] - lower
@@ -327,7 +330,7 @@ def _slope(rim: Floats, grid: CellGrid) -> Floats:
     offsets = np.meshgrid(*(np.arange(1 - n, n) for n in shape), indexing="ij")
     # from any point of the cell to any point of a piece whose middle lies in the other
     nearest = np.sqrt(sum(it.astype(float) ** 2 for it in offsets)) - np.sqrt(3) - 0.5
-    kernel = 1 / (4 * np.pi * (side * np.maximum(nearest, 1e-3)) ** 2)
+    kernel = 1 / (4 * np.pi * (side * np.maximum(nearest, REACH / 2**LEVELS)) ** 2)
     slope = fftconvolve(lengths, kernel, mode="same")
     rounding = 1e-12 * kernel.max() * lengths.sum()
     return np.maximum(slope, 0) + rounding

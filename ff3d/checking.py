@@ -74,9 +74,10 @@ def second_opinion(
     seed: int = 0,
     progress: bool = False,
 ) -> Disagreement:
-    """Label `count` points, half uniform and half near the surface, by `oracle` and by another that shares nothing.
+    """Label `count` points, half uniform and half near the surface, by `oracle` and by another.
 
-    Rays that vote, if the mesh is closed; the exact sum over all faces of the file as they are, if it is not.
+    Rays that vote, if the mesh is closed: they share with it how faces were put right, and nothing else. The exact sum
+    over all faces of the file as they are, if it is not.
     The worst places are those of the points that lie farthest from the surface.
     """
     import igl

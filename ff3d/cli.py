@@ -199,6 +199,13 @@ class ExtractCommand:
         ending = output.suffix.lower()
         if ending not in (*WRITERS, ".xyz", ".npz"):
             raise ValueError(f"{output}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
+        cleaning = self.drop_floaters, self.simplify, self.simplify_error
+        if ending == ".npz" and (self.refine or self.smooth_normals or cleaning != (None, None, None)):
+            raise ValueError(
+                f"{output}: voxels have no vertices to refine, simplify or clean; leave these out, or give .ply"
+            )
+        if self.points < 1:
+            raise ValueError(f"--points must be at least 1, got {self.points}")
         field = _load(self.run, self.device)
         if ending == ".npz":
             inside = save_voxels(field.logits, field.bounds, output, resolution=self.resolution, progress=True)
@@ -367,7 +374,7 @@ class InspectCommand:
         else:
             _say(f"labels  not sure in {found.share:.2%} of the box{' at' * bool(found.places)}")
         _list(found.places)
-        if self.check:
+        if self.check and found.unsettled <= REFUSED:
             other = second_opinion(mesh, oracle, progress=True)
             where = " at" * bool(other.places)
             _say(f"check   {other.share:.4%} of {other.points:,} points differ from {other.second}{where}")

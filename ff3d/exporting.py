@@ -35,7 +35,7 @@ def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000
     length = np.linalg.norm(blended, axis=1, keepdims=True)
     blended = np.where(length > 0, blended / np.where(length > 0, length, 1.0), mesh.face_normals[face])
     with write_whole(path) as temporary:
-        np.savetxt(temporary, np.concatenate([points, blended], axis=1), fmt=["%.9g"] * 3 + ["%.6f"] * 3)
+        np.savetxt(temporary, np.concatenate([points, blended], axis=1), fmt=["%.12g"] * 3 + ["%.6f"] * 3)
 
 
 def save_voxels(

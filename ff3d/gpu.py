@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.mesh import UnitCube
-from ff3d.repair import repair
+from ff3d.mesh import check_points
+from ff3d.repair import repaired
 
 if TYPE_CHECKING:
     import trimesh
@@ -36,18 +36,19 @@ class WarpOracle:
             self.device: Any = wp.get_device(device)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"device {device!r} cannot be used here ({error}); try cpu") from error
-        self._wp, self.cube = wp, UnitCube.padded(mesh.vertices)
-        repaired = repair(self.cube.to_unit(mesh.vertices), np.asarray(mesh.faces, dtype=np.int64))
-        self.notes = repaired.notes
+        self._wp, (self.cube, surface) = wp, repaired(mesh)
+        if not len(surface.faces):
+            raise ValueError("no faces are left once they are put right: the mesh encloses nothing")
+        self.notes = surface.notes
         self._mesh: Any = wp.Mesh(
-            points=wp.array(repaired.vertices.astype(np.float32), dtype=wp.vec3, device=self.device),
-            indices=wp.array(repaired.faces.astype(np.int32).ravel(), dtype=wp.int32, device=self.device),
+            points=wp.array(surface.vertices.astype(np.float32), dtype=wp.vec3, device=self.device),
+            indices=wp.array(surface.faces.astype(np.int32).ravel(), dtype=wp.int32, device=self.device),
             support_winding_number=True,  # without it, warp silently counts rays
         )
 
     def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
-        unit = self.cube.to_unit(points).astype(np.float32)
+        unit = self.cube.to_unit(check_points(points)).astype(np.float32)
         asked = self._wp.array(np.ascontiguousarray(unit), dtype=self._wp.vec3, device=self.device)
         labels: NDArray[np.bool_] = self._ask(asked).numpy().astype(bool)
         return labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from ff3d.files import write_whole
 from ff3d.formats import READERS
-from ff3d.mesh import UnitCube, check_points, find_mesh
+from ff3d.mesh import UnitCube, find_mesh
 from ff3d.occupancy import Oracle, load_surface
 from ff3d.sampling import SampleMix, grown_box
 
@@ -29,12 +30,13 @@ LAYOUT = 1  # of the files that `prepare` writes; those of another one are made 
 def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = False) -> tuple[int, int]:
     """Label the points of a .npy file, (n, 3), a chunk at a time, into a .npy of bool (n,), whole or not at all.
 
-    Returns how many points are inside, and n. Raises ValueError, naming the file and the row, for anything but
-    finite numbers (n, 3).
+    Returns how many points are inside, and n. Raises ValueError, naming the file and about which rows, for anything
+    but finite numbers (n, 3).
     """
     try:
         asked = np.load(points, allow_pickle=False, mmap_mode="r")
-        check_points(asked[:0])
+        if asked.ndim != 2 or asked.shape[1] != 3 or asked.dtype.kind not in "fiu":
+            raise ValueError(f"got {asked.dtype} of shape {asked.shape}")
     except Exception as error:
         raise ValueError(f"{points}: expected a .npy of points (n, 3) ({error})") from error
     count = 0
@@ -51,7 +53,9 @@ def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = F
             try:
                 inside = oracle(np.asarray(asked[start : start + CHUNK], dtype=np.float64))
             except ValueError as error:
-                raise ValueError(f"{points}: rows {start} to {start + CHUNK}: {error}") from error
+                raise ValueError(
+                    f"{points}: rows {start} to {start + len(asked[start : start + CHUNK])}: {error}"
+                ) from error
             labels[start : start + CHUNK] = inside
             count += int(inside.sum())
             bar.update(len(inside))
@@ -72,7 +76,7 @@ def find_meshes(names: Iterable[str | Path]) -> list[Path]:
             found |= dict.fromkeys(inside)
         else:
             found[find_mesh(name)] = None
-    return list(found)
+    return list({path.resolve(): path for path in found}.values())
 
 
 def prepare(
@@ -85,7 +89,8 @@ def prepare(
     seed: int = 0,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Write `count` labelled points of each mesh to out/NAME.npz, and a row for each to out/prepared.jsonl.
+    """Write `count` labelled points of each mesh to out/NAME.npz, and a row for each to out/prepared.jsonl (appended:
+    of two rows of one file the last counts).
 
     A file holds `points` (n, 3) float32, in a cube of side 1 about the origin; `occupancies`, their labels as packed
     bits, True inside (np.unpackbits(occupancies, count=n)); `loc` (3,) and `scale`, so that points * scale + loc are
@@ -114,7 +119,7 @@ def prepare(
             if meta is None:
                 meta, arrays = _labelled(path, asked, mix)
             row |= {"inside": meta["inside"], "notes": meta["notes"], "sha256": meta["sha256"]}
-        except (ValueError, MemoryError, OSError) as error:
+        except Exception as error:  # whatever it trips over, the other meshes go on
             row["failure"] = str(error) or type(error).__name__
             log.warning("%s: %s", path, row["failure"])
         else:
@@ -129,11 +134,12 @@ def prepare(
 
 def _names(meshes: Sequence[Path]) -> list[str]:
     """A name for each file: its stem, with some letters of its path's hash where stems are alike."""
-    stems = [path.stem for path in meshes]
-    alike = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    count = Counter(path.stem for path in meshes)
     return [
-        f"{stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}" if stem in alike else stem
-        for path, stem in zip(meshes, stems, strict=True)
+        path.stem
+        if count[path.stem] == 1
+        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+        for path in meshes
     ]
 
 
@@ -143,10 +149,11 @@ def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             meta: dict[str, Any] = json.loads(str(archive["meta"]))
             shapes = archive["points"].shape, archive["occupancies"].shape
+            same = {**meta, **asked} == meta
     except Exception:  # whatever is wrong with it, it is made again
         return None
     count = asked["count"]
-    return meta if {**meta, **asked} == meta and shapes == ((count, 3), (-(-count // 8),)) else None
+    return meta if same and shapes == ((count, 3), (-(-count // 8),)) else None
 
 
 def _labelled(path: Path, asked: dict[str, Any], mix: SampleMix) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.formats import Floats, Ints, MeshError, merge_exactly, read_ply_points
-from ff3d.mesh import UnitCube, check_points, load_mesh
+from ff3d.mesh import UnitCube, check_points, find_mesh, load_mesh
 
 if TYPE_CHECKING:
     import trimesh
@@ -112,14 +112,16 @@ def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
     Otherwise as `load_mesh` and `load_points`.
     """
     file = Path(path).expanduser()
+    if not file.is_file():
+        file = find_mesh(path)
     ending = file.suffix.lower()
     cloud = ending in POINT_READERS
-    if ending == ".ply" and file.is_file():
+    if ending == ".ply":
         with file.open("rb") as stream:
             header = stream.read(2**16).partition(b"end_header")[0]
         elements = dict(re.findall(rb"^element\s+(\w+)\s+(\d+)", header, re.MULTILINE))
         cloud = not (int(elements.get(b"face", 0)) or b"tristrips" in elements)
-    return load_points(file) if cloud and file.is_file() else load_mesh(path)
+    return load_points(file) if cloud else load_mesh(file)
 
 
 def _clean(points: Floats, normals: Floats | None, file: Path) -> PointCloud:

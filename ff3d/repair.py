@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.formats import Floats, Ints, merge_exactly
+from ff3d.mesh import UnitCube
+
+if TYPE_CHECKING:
+    import trimesh
 
 Winding = Callable[[Floats], Floats]
 
@@ -33,6 +37,18 @@ class Repair:
     rim: Floats
     notes: tuple[str, ...]
     inside_out: bool
+
+
+def repaired(mesh: trimesh.Trimesh) -> tuple[UnitCube, Repair]:
+    """The cube about the faces of a mesh that have three corners, and the mesh put right in its coordinates.
+
+    A vertex that no such face uses has no say: one stray point would leave the rest no digits of float32.
+    """
+    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    corners = vertices[faces]
+    whole = (corners != np.roll(corners, 1, axis=1)).any(axis=2).all(axis=1)
+    cube = UnitCube.padded(vertices[np.unique(faces[whole])] if whole.any() else vertices)
+    return cube, repair(cube.to_unit(vertices), faces)
 
 
 def repair(vertices: Floats, faces: Ints) -> Repair:

@@ -13,7 +13,8 @@ PACKAGE = Path(ff3d.__file__).parent
 LAYERS = [
     {"files"},
     {"formats"},
-    {"mapping", "metrics", "mesh", "shapes", "settings", "repair", "cellgrid", "search"},
+    {"mapping", "metrics", "mesh", "shapes", "settings", "cellgrid", "search"},
+    {"repair"},
     {"pointcloud", "gpu", "extraction", "cleaning", "exporting", "rendering", "samples"},
     {"occupancy", "figure", "breaking"},
     {"field", "sampling"},

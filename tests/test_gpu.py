@@ -36,3 +36,11 @@ def test_a_mesh_inside_out_is_turned_there_too():
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="cuda:77"):
         WarpOracle(trimesh.creation.box(), device="cuda:77")
+
+
+def test_no_faces_and_no_numbers_are_refused_and_do_not_crash():
+    flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 1]], [[0, 0, 1], [1, 1, 2]], process=False)
+    with pytest.raises(ValueError, match="encloses nothing"):
+        WarpOracle(flat, device="cpu")
+    with pytest.raises(ValueError, match="finite"):
+        WarpOracle(trimesh.creation.box(), device="cpu")([[np.nan, 0, 0]])

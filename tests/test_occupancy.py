@@ -284,3 +284,63 @@ def test_labels_are_the_same_bits_on_any_number_of_threads(threads, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "IGL_NUM_THREADS": threads}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     assert np.array_equal(np.load(out), make_oracle(load_mesh(tmp_path / "ball.ply"))(points))
+
+
+# --- what a review found
+
+
+def shells(count=25, gap=0.002):
+    return trimesh.util.concatenate(
+        [trimesh.creation.icosphere(subdivisions=2, radius=1 - gap * i) for i in range(count)]
+    )
+
+
+def test_many_sheets_close_together_are_labelled_as_the_exact_sum_does():
+    import igl
+
+    oracle = WindingNumberOracle(shells())
+    rng = np.random.default_rng(0)
+    points = trimesh.sample.sample_surface(shells(), 4000, seed=0)[0]
+    unit = oracle.cube.to_unit(points) + rng.choice([0.002, 0.01, 0.04], (4000, 1)) * rng.standard_normal((4000, 3))
+    expected = igl.winding_number(oracle._vertices, oracle._faces, np.ascontiguousarray(unit)) > 0.5
+    assert np.array_equal(oracle(oracle.cube.from_unit(unit)), expected)
+    label = oracle.grid.look_up(unit)
+    assert np.array_equal(label[label != 2] == 1, expected[label != 2])
+
+
+def test_a_stray_face_without_area_far_away_costs_no_digits():
+    ball, points = sphere(), cloud()
+    n = len(ball.vertices)
+    vertices = np.concatenate([ball.vertices, [[1e6, 0, 0], [1e6, 1, 0]]])
+    stray = trimesh.Trimesh(vertices, np.concatenate([ball.faces, [[n, n + 1, n]]]), process=False)
+    assert np.array_equal(make_oracle(stray)(points), make_oracle(ball)(points))
+
+
+@pytest.mark.parametrize("kind", ["winding", "rays"])
+def test_a_mesh_of_which_no_face_is_left_is_refused_by_every_oracle(kind):
+    flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 1]], [[0, 0, 1], [1, 1, 2]], process=False)
+    with pytest.raises(ValueError, match=r"encloses nothing|closed meshes only"):
+        make_oracle(flat, kind)
+
+
+def test_a_cloud_has_one_oracle():
+    scan = PointCloud(np.asarray(sphere().vertices), np.asarray(sphere().vertex_normals))
+    with pytest.raises(ValueError, match="leave the oracle to auto"):
+        make_oracle(scan, "rays")
+
+
+def test_points_of_another_shape_are_refused_whether_or_not_there_is_a_grid():
+    oracle = WindingNumberOracle(sphere())
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"got \(3, 1000\); transpose them"):
+            oracle(np.zeros((3, 1000)))
+        assert oracle.grid.known_share > 0
+
+
+def test_a_mesh_very_far_from_the_origin_is_labelled_without_the_grid(monkeypatch):
+    monkeypatch.setattr("ff3d.occupancy.GRID_PAYS", 1)
+    mesh = sphere(center=(1e11, 0, 0))
+    WindingNumberOracle(mesh)(cloud(100) + [1e11, 0, 0])
+    oracle = WindingNumberOracle(mesh)
+    oracle(cloud(100) + [1e11, 0, 0])
+    assert oracle.known_grid is None
