@@ -83,6 +83,7 @@ class CompareCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.benchmark import compare
         from ff3d.mesh import find_mesh
+        from ff3d.page import write_page
         from ff3d.report import table, write_report
         from ff3d.runs import MeshSource, Run, new_folder
 
@@ -115,6 +116,7 @@ class CompareCommand:
             progress_bar=True,
         )
         files = write_report(comparison, folder, progress_bar=True)
+        page = write_page(comparison, folder)
         _say("\n" + table(comparison.rows) + "\n")
         for row in comparison.rows:
             if row.failure:
@@ -123,7 +125,7 @@ class CompareCommand:
             _say(f"best near the surface: {comparison.best.mapping}")
         if comparison.interrupted:
             _say("interrupted; the same command goes on from here")
-        _say(f"results: {folder}   picture: {files[1]}   report: {files[0]}")
+        _say(f"results: {folder}   picture: {files[1]}   report: {page}")
         return 130 if comparison.interrupted else int(all(row.failure for row in comparison.rows))
 
 
