@@ -216,7 +216,7 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     for name, tensor in tensors.items():
         kind = torch.uint8 if name == "surface.cells" else torch.float32
         if tensor.dtype != kind or not bool(torch.isfinite(tensor).all()):
-            raise FieldError(f"{path}: {name} is not finite {kind}; the fit diverged or the file was changed")
+            raise FieldError(f"{path}: {name} is not finite {str(kind).removeprefix('torch.')}; the fit diverged or the file was changed")
     try:
         header = json.loads(metadata[FORMAT])
         if header["version"] not in VERSIONS:

@@ -154,6 +154,7 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
         "basic",
         "compare.png",
         "report.md",
+        "report.html",
         "rows.jsonl",
     }
 
