@@ -216,7 +216,8 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     for name, tensor in tensors.items():
         kind = torch.uint8 if name == "surface.cells" else torch.float32
         if tensor.dtype != kind or not bool(torch.isfinite(tensor).all()):
-            raise FieldError(f"{path}: {name} is not finite {str(kind).removeprefix('torch.')}; the fit diverged or the file was changed")
+            expected = str(kind).removeprefix("torch.")
+            raise FieldError(f"{path}: {name} is not finite {expected}; the fit diverged or the file was changed")
     try:
         header = json.loads(metadata[FORMAT])
         if header["version"] not in VERSIONS:
