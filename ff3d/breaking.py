@@ -16,6 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from ff3d.mesh import components
 from ff3d.samples import SPACING, sample_mesh, smooth_mesh
 from ff3d.shapes import SOLIDS
 
@@ -909,12 +910,8 @@ def _patch(shape: Shape, rng: Generator, share: float) -> Ints:
 
 def _together(faces: Ints) -> Bools:
     """Which faces are connected with the first one through shared vertices."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     used, inverse = np.unique(faces, return_inverse=True)
     rows, total = np.repeat(np.arange(len(faces)), 3), len(faces) + len(used)
-    links = coo_array((np.ones(len(rows)), (rows, len(faces) + inverse.ravel())), shape=(total, total))
-    label = connected_components(links, directed=False)[1][: len(faces)]
+    label = components(rows, len(faces) + inverse.ravel(), total)[: len(faces)]
     together: Bools = label == label[0]
     return together

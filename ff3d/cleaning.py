@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ff3d.mesh import components
+
 if TYPE_CHECKING:
     import trimesh
 
@@ -34,15 +36,12 @@ def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     go. Returns the mesh itself if nothing is dropped. Raises ValueError for another share or a mesh without faces.
     """
     import trimesh
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), a share of the volume, got {share}; 0.001 is a thousandth")
     vertices, faces = _arrays(mesh)
     ends = np.concatenate([faces[:, :2], faces[:, 1:]])
-    links = coo_array((np.ones(len(ends), dtype=np.int8), ends.T), shape=(len(vertices), len(vertices)))
-    part = connected_components(links, directed=False)[1][faces[:, 0]]
+    part = components(ends[:, 0], ends[:, 1], len(vertices))[faces[:, 0]]
     volumes = np.bincount(part, weights=_volumes(vertices, faces))
     total = abs(float(volumes.sum()))
     kept = np.abs(volumes) >= share * total

@@ -10,7 +10,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -406,6 +407,22 @@ WRITERS: dict[str, Callable[[trimesh.Trimesh, Path], bytes]] = {
     ".stl": _write_stl,
     ".glb": _write_glb,
 }
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Whatever goes wrong within becomes a MeshError of one line that names the file; an empty file is one too."""
+    try:
+        if file.stat().st_size == 0:
+            raise MeshError("the file is empty; export or download it again")
+        yield
+    except MeshError as fault:
+        raise MeshError(f"{file}: {fault}") from None
+    except Exception as error:  # whatever a reader trips over is the file's fault, and one line says so
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise MeshError(
+            f"{file}: damaged, or not {file.suffix[1:].upper()} ({what}); export or download it again"
+        ) from error
 
 
 def merge_exactly(vertices: Floats) -> tuple[Ints, Ints]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ff3d.files import write_whole
-from ff3d.formats import READERS, WRITERS, Floats, Ints, MeshError, clean_polygons, merge_exactly
+from ff3d.formats import READERS, WRITERS, Floats, Ints, MeshError, clean_polygons, merge_exactly, reading
 
 if TYPE_CHECKING:
     import trimesh
@@ -154,17 +154,8 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
     ending = file.suffix.lower()
     if ending not in READERS:
         raise MeshError(f"{file}: unknown ending {ending!r}; ff3d reads {', '.join(READERS)}")
-    try:
-        if file.stat().st_size == 0:
-            raise MeshError("the file is empty; export or download it again")
+    with reading(file):
         vertices, faces = clean_polygons(*READERS[ending](file))
-    except MeshError as fault:
-        raise MeshError(f"{file}: {fault}") from None
-    except Exception as error:  # whatever a reader trips over is the file's fault, and one line says so
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise MeshError(
-            f"{file}: damaged, or not {ending[1:].upper()} ({what}); export or download it again"
-        ) from error
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
@@ -334,20 +325,21 @@ def _count_edges(faces: Ints, num_vertices: int) -> dict[str, int]:
     rim, ends = np.unique([boundary // num_vertices, boundary % num_vertices], return_inverse=True)
     loop = ends.reshape(2, -1)
     return {
-        "parts": _components(owner[:-1][same], owner[1:][same], len(faces)),
-        "holes": _components(loop[0], loop[1], len(rim)),
+        "parts": int(components(owner[:-1][same], owner[1:][same], len(faces)).max(initial=-1)) + 1,
+        "holes": int(components(loop[0], loop[1], len(rim)).max(initial=-1)) + 1,
         "boundary_edges": len(boundary),
         "flipped_edges": int(((count == 2) & (balance != 0)).sum()),
         "nonmanifold_edges": int((count > 2).sum()),
     }
 
 
-def _components(left: Ints, right: Ints, nodes: int) -> int:
-    """The number of connected components among `nodes` nodes that the links left[i] - right[i] join."""
+def components(left: Ints, right: Ints, nodes: int) -> Ints:
+    """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     if not nodes:
-        return 0
+        return np.zeros(0, dtype=np.int64)
     links = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(nodes, nodes))
-    return int(connected_components(links, directed=False, return_labels=False))
+    labels: Ints = connected_components(links, directed=False)[1].astype(np.int64)
+    return labels

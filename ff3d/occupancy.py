@@ -120,16 +120,23 @@ class WindingNumberOracle:
 
     def _near_points(self, count: int) -> Floats:
         """Points about the surface, unit coordinates, the same each time; none if it has no area."""
-        corners = self._vertices[self._faces]
-        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        if not area.sum() > 0:
+        if not self._shares.any():
             return np.zeros((0, 3))
+        corners = self._vertices[self._faces]
         rng = np.random.default_rng(0)
-        chosen = rng.choice(len(area), count, p=area / area.sum())
+        chosen = rng.choice(len(corners), count, p=self._shares)
         on_surface = np.einsum("nk,nkd->nd", rng.dirichlet((1.0, 1.0, 1.0), count), corners[chosen])
         widths = np.array(NEARNESS)[np.arange(count) % len(NEARNESS), None]
         points: Floats = on_surface + widths * rng.standard_normal((count, 3))
         return points
+
+    @cached_property
+    def _shares(self) -> Floats:
+        """Each face's share of the area; zeros if there is none."""
+        corners = self._vertices[self._faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        shares: Floats = area / (area.sum() or 1.0)
+        return shares
 
     @property
     def closed(self) -> bool:
@@ -139,11 +146,9 @@ class WindingNumberOracle:
     @cached_property
     def unsettled(self) -> float:
         """The share of the surface that has outside on both its sides: 0 if closed, 1 for a sheet."""
-        corners = self._vertices[self._faces]
-        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        if not area.sum() > 0:
+        if not self._shares.any():
             return 1.0
-        chosen = np.random.default_rng(0).choice(len(area), ASKED, p=area / area.sum())
+        chosen = np.random.default_rng(0).choice(len(self._faces), ASKED, p=self._shares)
         middle = mid_numbers(self._winding_number, self._vertices, self._faces[chosen])
         return float((middle < SETTLED).mean())
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ff3d.benchmark import Comparison, Row
 from ff3d.files import write_text
 from ff3d.rendering import CREASE, Camera, error_color, signed_error
-from ff3d.report import budget
 from ff3d.runs import Run, RunError
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
     scene = json.dumps(_scene(comparison)).replace("<", "\\u003c")  # nothing in it can end the script element
     text = template.render(
         comparison=comparison,
-        budget=budget(comparison),
+        budget=comparison.config.budget,
         columns=COLUMNS,
         lines=_lines(comparison.rows),
         names=["ground truth", *(row.mapping for row, shape in _shown(comparison))],
@@ -161,7 +160,7 @@ def _made(comparison: Comparison, folder: Path) -> list[tuple[str, str]]:
         ("command", all_of("command")),
         ("mesh", comparison.source.name),
         ("mesh sha256", comparison.source.sha256),
-        ("budget", f"{budget(comparison)} a mapping"),
+        ("budget", f"{comparison.config.budget} a mapping"),
         ("preset", config.preset),
         ("network", f"{config.depth} hidden layers of {config.width}, {config.frequencies} frequencies"),
         ("batch", f"{config.batch_size:,} points"),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.formats import Floats, Ints, MeshError, merge_exactly, read_ply_points
+from ff3d.formats import Floats, Ints, MeshError, merge_exactly, read_ply_points, reading
 from ff3d.mesh import UnitCube, check_points, find_mesh, load_mesh
 
 if TYPE_CHECKING:
@@ -93,17 +93,8 @@ def load_points(path: str | Path) -> PointCloud:
         raise MeshError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; give a point cloud's path")
     if ending not in POINT_READERS:
         raise MeshError(f"{file}: unknown ending {ending!r}; ff3d reads points from {', '.join(POINT_READERS)}")
-    try:
-        if file.stat().st_size == 0:
-            raise MeshError("the file is empty; export or download it again")
+    with reading(file):
         return _clean(*POINT_READERS[ending](file), file)
-    except MeshError as fault:
-        raise MeshError(f"{file}: {fault}") from None
-    except Exception as error:  # whatever a reader trips over is the file's fault, and one line says so
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise MeshError(
-            f"{file}: damaged, or not {ending[1:].upper()} ({what}); export or download it again"
-        ) from error
 
 
 def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:

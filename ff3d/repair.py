@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.formats import Floats, Ints, merge_exactly
-from ff3d.mesh import UnitCube
+from ff3d.mesh import UnitCube, components
 
 if TYPE_CHECKING:
     import trimesh
@@ -186,17 +186,7 @@ class _Edges:
         """The connected part of each face (f,): faces that are kept and share an edge are in one."""
         here = np.flatnonzero(kept[self.face])
         same = self.edge[here][1:] == self.edge[here][:-1]
-        return _components(self.face[here[:-1][same]], self.face[here[1:][same]], self.faces)
-
-
-def _components(left: Ints, right: Ints, nodes: int) -> Ints:
-    """The component of each of `nodes` nodes, where links join left[i] to right[i]."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    links = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(nodes, nodes))
-    labels: Ints = connected_components(links, directed=False)[1].astype(np.int64)
-    return labels
+        return components(self.face[here[:-1][same]], self.face[here[1:][same]], self.faces)
 
 
 def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> tuple[Ints, Ints]:
@@ -207,7 +197,7 @@ def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> t
     if doubtful.any():
         # what more than two faces meet around is a wall, even if it hangs together with the rest where a face is lost
         same = doubtful[left] == doubtful[right]
-        piece = _components(left[same], right[same], edges.faces)
+        piece = components(left[same], right[same], edges.faces)
         crowded = (edges.count > 2)[edges.edge]
         met = np.bincount(piece[edges.face[crowded]], edges.length[edges.edge[crowded]], minlength=edges.faces)
         for side in (left, right):
@@ -219,7 +209,7 @@ def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> t
     count = edges.faces
     other = np.where(alike, right, right + count)
     links = np.concatenate([left, left + count]), np.concatenate([other, (other + count) % (2 * count)])
-    label = _components(*links, 2 * count).reshape(2, -1)
+    label = components(*links, 2 * count).reshape(2, -1)
     _, patch = np.unique(label.min(axis=0), return_inverse=True)
     turn = np.where(label[0] <= label[1], 1, -1)  # a one-sided patch, where both are the same, stays as it is
     turn *= np.where(np.bincount(patch, weight * turn) < 0, -1, 1)[patch]

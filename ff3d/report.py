@@ -37,18 +37,12 @@ def write_report(comparison: Comparison, folder: Path, *, progress_bar: bool = F
         entries,
         inside=comparison.oracle,
         title=comparison.name,
-        subtitle=f"{budget(comparison)} a mapping, IoU uniform / boundary",
+        subtitle=f"{comparison.config.budget} a mapping, IoU uniform / boundary",
         progress=progress_bar,
     )
     save_picture(image, picture)
     write_text(page, _page(comparison))
     return [page, picture]
-
-
-def budget(comparison: Comparison) -> str:
-    """The budget in words: '30 s' or '2,000 steps'."""
-    config = comparison.config
-    return f"{config.steps:,} steps" if config.steps else f"{config.seconds:g} s"
 
 
 def table(rows: list[Row], *, markdown: bool = False) -> str:
@@ -85,7 +79,7 @@ def _page(comparison: Comparison) -> str:
     failures = [f"- {row.mapping} failed: {row.failure}" for row in comparison.rows if row.failure]
     return "\n".join(
         [
-            f"# {comparison.name}: {len(comparison.rows)} mappings, {budget(comparison)} each",
+            f"# {comparison.name}: {len(comparison.rows)} mappings, {comparison.config.budget} each",
             "",
             "![ground truth and every mapping, with its errors](compare.png)",
             "",

@@ -82,6 +82,11 @@ class FitConfig:
     margin: float = 0.03
     """the sampled box is the mesh's bounding box grown by this many units"""
 
+    @property
+    def budget(self) -> str:
+        """The budget in words: '30 s' or '2,000 steps'."""
+        return f"{self.steps:,} steps" if self.steps else f"{self.seconds:g} s"
+
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             choices = get_args(CHOICES.get(setting.name))

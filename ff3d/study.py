@@ -49,11 +49,11 @@ class Plan:
         return len(self.meshes) * len(self.mappings) * len(self.seeds)
 
     def __str__(self) -> str:
-        budget = f"{self.config.steps:,} steps" if self.config.steps else f"{self.config.seconds:g} s"
-        hours = f", about {self.fits * self.config.seconds / 60:.0f} minutes of fitting" if self.config.seconds else ""
+        seconds = self.config.seconds
+        minutes = f", about {self.fits * seconds / 60:.0f} minutes of fitting" if seconds else ""
         return (
             f"{len(self.meshes)} meshes x {len(self.mappings)} mappings x {len(self.seeds)} seeds = {self.fits} fits, "
-            f"preset {self.config.preset}, {budget} each{hours}"
+            f"preset {self.config.preset}, {self.config.budget} each{minutes}"
         )
 
 
