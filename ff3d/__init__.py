@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ff3d.benchmark import compare as compare
     from ff3d.extraction import extract_mesh as extract_mesh
     from ff3d.field import OccupancyField as OccupancyField
     from ff3d.field import load_field as load_field
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ff3d.metrics import surface_distances as surface_distances
     from ff3d.occupancy import WindingNumberOracle as WindingNumberOracle
     from ff3d.occupancy import make_oracle as make_oracle
+    from ff3d.plan import make_plan as make_plan
     from ff3d.pointcloud import PointCloud as PointCloud
     from ff3d.pointcloud import load_points as load_points
     from ff3d.rendering import render as render
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ff3d.sampling import sample_uniform as sample_uniform
     from ff3d.sampling import test_points as test_points
     from ff3d.shapes import SOLIDS as SOLIDS
+    from ff3d.study import run_study as run_study
     from ff3d.training import fit as fit
 
 _HOME = {
@@ -59,7 +60,8 @@ _HOME = {
     "surface_distances": "metrics",
     "render": "rendering",
     "Run": "runs",
-    "compare": "benchmark",
+    "make_plan": "plan",
+    "run_study": "study",
 }
 __all__ = list(_HOME)
 __version__ = "0.1.0"

@@ -1,24 +1,27 @@
-"""Compare mappings on a mesh: each is fitted, extracted and measured on the same footing -> result rows."""
+"""One fit of a benchmark: a task -> the field, the mesh and the row of what it cost and how good it is."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from ff3d.files import write_text
+from ff3d.mapping import DEFAULT_SCALE
 from ff3d.mesh import load_mesh, save_mesh
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
 from ff3d.occupancy import make_oracle
 from ff3d.runs import MeshSource, Run
-from ff3d.sampling import TEST_KINDS, test_points
+from ff3d.sampling import TEST_KINDS, load_test_sets, test_points
 from ff3d.search import ExtractionError
 from ff3d.settings import FitConfig
 from ff3d.training import FitError
@@ -26,152 +29,220 @@ from ff3d.training import FitError
 if TYPE_CHECKING:
     import trimesh
 
-    from ff3d.field import OccupancyField
     from ff3d.occupancy import Oracle
 
 log = logging.getLogger("ff3d")
 
+ROW = "row.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit to be done and measured.
+
+    varied: the settings in which it differs from the plan's, by name, beside mapping and seed.
+    resolution: of the extracted mesh.  testset: a .npz of frozen test points, in place of those drawn from the mesh.
+    """
+
+    mesh: Path
+    config: FitConfig
+    varied: dict[str, Any]
+    resolution: int = 192
+    testset: Path | None = None
+
+    @property
+    def arm(self) -> str:
+        """What is compared: the mapping, and what is varied of its settings."""
+        return " ".join([self.config.mapping, *(f"{name}={value}" for name, value in self.varied.items())])
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder."""
+        return "-".join([self.mesh.stem, *self.arm.split(), str(self.config.seed)])
+
 
 @dataclass(frozen=True)
 class Row:
-    """One fit of a comparison: what it cost and how good it is.
+    """One fit of a benchmark: what it was, what it cost and how good it is.
 
-    iou: the field's, per kind of test points.  surface: of the extracted mesh against the reference; None with
-    `failure` saying why.  seconds: labelling and training.  bytes: of field.safetensors.
+    arm: the mapping and what was varied of its settings.  seconds: of labelling and training, `label_seconds` those
+    of labelling; `evaluation_seconds` come on top.  bytes: of field.safetensors.  tests: sha256 of the test sets.
+    iou: the field's, per kind of test points; {} where there is no field.  surface: of the extracted mesh against the
+    reference; None where there is no mesh.  history: the evaluations while it was fitted.  failure: what went wrong.
     """
 
+    mesh: str
+    sha256: str
+    arm: str
     mapping: str
+    varied: dict[str, Any]
     seed: int
-    steps: int
-    samples: int
-    seconds: float
-    parameters: int
-    bytes: int
-    faces: int
-    iou: dict[str, float]
-    surface: SurfaceMetrics | None
     failure: str | None = None
+    frequencies: int = 0
+    scale: float | None = None
+    learning_rate: float = 0.0
+    width: int = 0
+    depth: int = 0
+    parameters: int = 0
+    bytes: int = 0
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    label_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    device: str = ""
+    precision: str = ""
+    faces: int = 0
+    tests: str = ""
+    iou: dict[str, float] = dataclasses.field(default_factory=dict)
+    surface: SurfaceMetrics | None = None
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def failed(cls, task: Task, reason: str) -> Row:
+        """The row of a fit that broke, and why."""
+        sha256 = MeshSource.of(task.mesh).sha256 if task.mesh.is_file() else ""
+        config = task.config
+        return cls(task.mesh.stem, sha256, task.arm, config.mapping, task.varied, config.seed, failure=reason)
+
+    @classmethod
+    def from_json(cls, text: str) -> Row:
+        """The row of `to_json`. Raises ValueError if it is not one."""
+        try:
+            plain = json.loads(text)
+            surface = plain["surface"] and SurfaceMetrics(**plain["surface"])
+            return cls(**{**plain, "surface": surface})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"not a row of a benchmark ({error})") from error
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def value(self, measure: str) -> float | None:
+        """A measure by its name, "iou.uniform", "surface.chamfer", "seconds"; None where there is none."""
+        group, _, name = measure.partition(".")
+        found: Any = getattr(self, group)
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif name:
+            found = getattr(found, name, None)
+        return None if found is None or not (self.iou or self.failure is None) else float(found)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What `compare` returns: the reference mesh, one row a mapping and, beside it, the mesh it was measured on."""
+class Reference:
+    """What the fits to one mesh share: the mesh, its labels, the test sets, and the seconds that its oracle took."""
 
-    name: str
-    config: FitConfig
-    source: MeshSource
     mesh: trimesh.Trimesh
+    source: MeshSource
     oracle: Oracle
-    rows: list[Row]
-    shapes: list[trimesh.Trimesh | None]
-    interrupted: bool
+    tests: dict[str, LabelledPoints]
+    seconds: float
 
     @property
-    def best(self) -> Row:
-        """The row with the highest IoU near the surface."""
-        return max(self.rows, key=lambda row: row.iou["boundary_face"])
+    def hash(self) -> str:
+        """sha256 of the test sets."""
+        digest = hashlib.sha256()
+        for kind, (points, occupancy) in sorted(self.tests.items()):
+            digest.update(kind.encode() + points.tobytes() + occupancy.tobytes())
+        return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)  # the tasks of a mesh follow each other
+def reference(path: Path, testset: Path | None = None) -> Reference:
+    """Load a mesh and its test sets: those of a file, or 262,144 points of each kind, drawn with seed 0."""
+    mesh = load_mesh(path)
+    begun = time.perf_counter()
+    oracle = make_oracle(mesh)
+    seconds = time.perf_counter() - begun
+    tests = load_test_sets(testset) if testset else {it: test_points(mesh, it, oracle=oracle) for it in TEST_KINDS}
+    return Reference(mesh, MeshSource.of(path), oracle, tests, seconds)
 
 
 def evaluate(
-    field: OccupancyField, tests: dict[str, LabelledPoints], *, progress_bar: bool = False
+    contains: Callable[..., Any], tests: dict[str, LabelledPoints], *, progress_bar: bool = False
 ) -> dict[str, float]:
-    """The field's IoU on each test set."""
+    """IoU on each test set of what `contains`, points (n, 3) -> bool (n,), says."""
     bar = tqdm(tests.items(), desc="evaluate", unit=" sets", delay=2, leave=False, disable=not progress_bar)
-    return {kind: iou(field.contains, points) for kind, points in bar}
+    return {kind: iou(contains, points) for kind, points in bar}
 
 
-def compare(
-    path: Path,
-    mappings: Sequence[str],
-    config: FitConfig,
-    folder: Path,
-    *,
-    resolution: int = 192,
-    command: str = "",
-    progress_bar: bool = False,
-) -> Comparison:
-    """Fit every mapping to the mesh at `path` with the same settings, each in its own run under `folder`.
+def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool = False) -> tuple[Row, bool]:
+    """Fit in `folder` or go on there, extract the mesh into it, measure both: the row, and whether it is done.
 
-    Each row is on disk (rows.jsonl) before the next fit starts; fits that are there already are only measured, and
-    an interrupted one is gone on with. A fit or an extraction that fails is a row that says why. Ctrl-C ends the
-    fit in hand, measures it, and leaves out the rest.
+    A row that is done is in the folder (row.json), and is only read the next time; Ctrl-C ends the fit in hand, which
+    is measured, and gone on with by the next call. What fails is a row that says why.
+    Raises RunError, OSError if the folder holds another fit or cannot be written.
     """
-    mesh = load_mesh(path)
-    source = MeshSource.of(path)
-    oracle = make_oracle(mesh)
-    log.info("%s: labelling the test points", path.name)
-    tests = {kind: test_points(mesh, kind, seed=config.seed, oracle=oracle) for kind in TEST_KINDS}
-    rows: list[Row] = []
-    shapes: list[trimesh.Trimesh | None] = []
-    interrupted = False
-    for mapping in mappings:
-        settings = dataclasses.replace(config, mapping=mapping)  # type: ignore[arg-type]
-        row, shape, interrupted = fit_and_measure(
-            Run(folder / mapping), mesh, settings, source, tests, oracle, resolution, command, progress_bar=progress_bar
-        )
-        rows.append(row)
-        shapes.append(shape)
-        _write_rows(folder, rows)
-        if interrupted:
-            break
-    return Comparison(path.stem, config, source, mesh, oracle, rows, shapes, interrupted)
-
-
-def fit_and_measure(  # noqa: PLR0917  (what a fit is, and what it is measured by)
-    run: Run,
-    mesh: trimesh.Trimesh,
-    config: FitConfig,
-    source: MeshSource,
-    tests: dict[str, LabelledPoints],
-    oracle: Oracle,
-    resolution: int,
-    command: str = "",
-    *,
-    progress_bar: bool = False,
-) -> tuple[Row, trimesh.Trimesh | None, bool]:
-    """Fit in the run's folder, extract the mesh into it and measure both: the row, the mesh, whether interrupted.
-
-    A fit or an extraction that fails is a row that says why.
-    """
+    kept = folder / ROW
+    if kept.exists():
+        return Row.from_json(kept.read_text(encoding="utf-8")), True
+    done = True
     try:
-        fit = run.fit(mesh, config, source, command=command, oracle=oracle, progress_bar=progress_bar)
-    except FitError as error:
-        log.error("%s: %s", config.mapping, error)
-        return failed_row(config, str(error)), None, False
-    progress = fit.progress
+        truth = reference(task.mesh, task.testset)
+    except (ValueError, OSError, MemoryError) as error:
+        row = Row.failed(task, str(error) or type(error).__name__)
+    else:
+        try:
+            row, done = _measured(task, folder, truth, command, progress_bar)
+        except (FitError, MemoryError) as error:
+            row = Row.failed(task, str(error) or type(error).__name__)
+    if row.failure:
+        log.error("%s, %s: %s", task.mesh.stem, task.arm, row.failure)
+    if done:
+        write_text(kept, row.to_json() + "\n")
+    return row, done
+
+
+def _measured(task: Task, folder: Path, truth: Reference, command: str, progress_bar: bool) -> tuple[Row, bool]:
+    config, run = task.config, Run(folder)
+    fit = run.fit(
+        truth.mesh,
+        config,
+        truth.source,
+        command=command,
+        oracle=truth.oracle,
+        spent=truth.seconds,
+        progress_bar=progress_bar,
+    )
+    field, progress = fit.field, fit.progress
     shape, surface, failure = None, None, None
     begun = time.perf_counter()
     try:
-        shape = fit.field.extract_mesh(resolution, progress=progress_bar)
-        save_mesh(shape, run.folder / "mesh.ply")
-        surface = surface_distances(shape, mesh, seed=config.seed)
+        shape = field.extract_mesh(task.resolution, progress=progress_bar)
+        save_mesh(shape, folder / "mesh.ply")
+        surface = surface_distances(shape, truth.mesh, seed=config.seed)
     except (ExtractionError, MemoryError) as error:
         failure = str(error) or type(error).__name__
-        log.warning("%s: %s", config.mapping, failure)
-    scores = evaluate(fit.field, tests, progress_bar=progress_bar)
+    scores = evaluate(field.contains, truth.tests, progress_bar=progress_bar)
+    record = run.record()
     row = Row(
+        mesh=task.mesh.stem,
+        sha256=truth.source.sha256,
+        arm=task.arm,
         mapping=config.mapping,
+        varied=task.varied,
         seed=config.seed,
+        failure=failure,
+        frequencies=len(field.mapping.frequencies),
+        scale=config.scale or DEFAULT_SCALE.get(config.mapping),
+        learning_rate=config.rate,
+        width=field.width,
+        depth=field.depth,
+        parameters=field.parameter_count,
+        bytes=run.field_path.stat().st_size,
         steps=progress.step,
         samples=progress.step * config.batch_size,
         seconds=round(progress.seconds, 2),
-        parameters=fit.field.parameter_count,
-        bytes=run.field_path.stat().st_size,
+        label_seconds=round(progress.labelling, 2),
+        evaluation_seconds=round(time.perf_counter() - begun, 2),
+        device=record["device"],
+        precision=record["precision"],
         faces=len(shape.faces) if shape is not None else 0,
+        tests=truth.hash,
         iou={kind: round(score, 5) for kind, score in scores.items()},
         surface=surface,
-        failure=failure,
+        history=progress.history,
     )
-    log.info("%s: extracted and measured in %.0f s", config.mapping, time.perf_counter() - begun)
-    return row, shape, progress.interrupted
-
-
-def _write_rows(folder: Path, rows: list[Row]) -> None:
-    write_text(folder / "rows.jsonl", "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows))
-
-
-def failed_row(config: FitConfig, reason: str) -> Row:
-    """The row of a fit that broke: nothing inside anywhere, and the reason."""
-    nothing: dict[str, Any] = {"steps": 0, "samples": 0, "seconds": 0.0, "parameters": 0, "bytes": 0, "faces": 0}
-    iou_of_nothing = dict.fromkeys(TEST_KINDS, 0.0)
-    return Row(config.mapping, config.seed, **nothing, iou=iou_of_nothing, surface=None, failure=reason)
+    return row, not progress.interrupted

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -20,11 +20,19 @@ from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, MappingName, make_
 
 if TYPE_CHECKING:
     from ff3d.field import OccupancyField
+    from ff3d.plan import Plan
 
 log = logging.getLogger("ff3d")
 
 MeshName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh file, or the name of one in meshes/")]
 RunName = Annotated[Positional[Path], arg(metavar="RUN", help="the folder of a fit, or a field's .safetensors file")]
+ManyMeshes = Annotated[
+    Positional[tuple[str, ...]],
+    arg(
+        metavar="MESHES",
+        help="mesh files, folders, globs, lists of them (.lst), names: a sample, armadillo, dragon, ...",
+    ),
+]
 ShapeName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh or point cloud file, or the name of a sample")]
 OracleName = Literal["auto", "winding", "rays", "open3d", "warp"]
 Output = Annotated[Path | None, arg(aliases=["-o"])]
@@ -41,11 +49,11 @@ class FitCommand:
     """run folder; the same command again goes on with an unfinished fit (default: runs/MESH-MAPPING)"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.mesh import find_mesh
+        from ff3d.data import find_shape
         from ff3d.occupancy import load_surface
         from ff3d.runs import MeshSource, Run, new_folder
 
-        path = find_mesh(self.mesh)
+        path = find_shape(self.mesh)
         (mesh, oracle), source = load_surface(path), MeshSource.of(path)
         config = make_config(**asdict(self.settings))
 
@@ -55,7 +63,7 @@ class FitCommand:
 
         folder = self.out or new_folder(Path("runs"), f"{path.stem}-{config.mapping}", reusable=unfinished)
         run = Run(folder)
-        fit = run.fit(mesh, config, source, command=shlex.join(sys.argv), oracle=oracle, progress_bar=True)
+        fit = run.fit(mesh, config, source, command=_command(), oracle=oracle, progress_bar=True)
         _say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
         if fit.progress.history:
             _say("held-out IoU: " + _scores(fit.progress.history[-1]["iou"]))
@@ -65,6 +73,29 @@ class FitCommand:
                 _say(f"(with --out {folder})")
         _say(f"results: {folder}")
         return 130 if fit.progress.interrupted else 0
+
+
+@dataclass
+class Crew:
+    """Who does the fits of a study, and where."""
+
+    workers: int = 1
+    """processes that fit at the same time, beside this one; 0: in this process"""
+    threads: int | None = None
+    """threads of each (default: the cores shared out)"""
+    timeout: float | None = None
+    """seconds after which a fit is taken to hang, and is a failure (default: 600 and ten times its budget)"""
+    ray: str | None = None
+    """the address of a Ray cluster that does the fits: auto, local, or ray://HOST:PORT"""
+    gpus: float = 0.0
+    """GPUs that a fit on the cluster is given"""
+
+    def made(self, seconds: float | None) -> Any:
+        """The workers for fits of this budget."""
+        from ff3d.workers import Workers
+
+        timeout = self.timeout or (600 + 10 * seconds if seconds else None)
+        return Workers(self.workers, self.threads, timeout, self.ray, self.gpus)
 
 
 @dataclass
@@ -81,85 +112,110 @@ class CompareCommand:
     """results folder; the same command again goes on where it was (default: runs/MESH)"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.benchmark import compare
-        from ff3d.mesh import find_mesh
-        from ff3d.page import write_page
-        from ff3d.report import table, write_report
-        from ff3d.runs import MeshSource, Run, new_folder
+        from ff3d.plan import holds, make_plan
+        from ff3d.runs import new_folder
 
-        if not self.mappings or len(set(self.mappings)) < len(self.mappings):
-            raise ValueError(f"--mappings must name each mapping once, got {' '.join(self.mappings) or 'none'}")
-        path = find_mesh(self.mesh)
-        source, settings = MeshSource.of(path), make_config(**asdict(self.settings))
-
-        def holds_only_this(folder: Path) -> bool:
-            runs = [Run(it.parent) for it in folder.glob("*/config.json")]
-            return all(
-                run.folder.name in self.mappings and run.belongs_to(replace(settings, mapping=run.folder.name), source)
-                for run in runs
-            )
+        settings = asdict(self.settings)
+        seed = settings.pop("seed")
+        settings.pop("mapping")
+        plan = make_plan([self.mesh], self.mappings, (seed,), resolution=self.resolution, **settings)
 
         def unfinished(folder: Path) -> bool:
-            begun = any(folder.glob("*/config.json")) and not (folder / "report.md").exists()
-            return begun and holds_only_this(folder)
+            return not (folder / "report.md").exists() and holds(folder, plan)
 
-        folder = self.out or new_folder(Path("runs"), path.stem, reusable=unfinished)
-        if not holds_only_this(folder):
-            raise ValueError(f"{folder}: holds runs of another comparison; give another --out")
-        comparison = compare(
-            path,
-            self.mappings,
-            settings,
-            folder,
-            resolution=self.resolution,
-            command=shlex.join(sys.argv),
-            progress_bar=True,
-        )
-        files = write_report(comparison, folder, progress_bar=True)
-        page = write_page(comparison, folder)
-        _say("\n" + table(comparison.rows) + "\n")
-        for row in comparison.rows:
-            if row.failure:
-                _say(f"{row.mapping} failed: {row.failure}")
-        if not all(row.failure for row in comparison.rows):
-            _say(f"best near the surface: {comparison.best.mapping}")
-        if comparison.interrupted:
-            _say("interrupted; the same command goes on from here")
-        _say(f"results: {folder}   picture: {files[1]}   report: {page}")
-        return 130 if comparison.interrupted else int(all(row.failure for row in comparison.rows))
+        folder = self.out or new_folder(Path("runs"), plan.meshes[0].stem, reusable=unfinished)
+        return _study(plan, str(folder), Crew(0))
 
 
 @dataclass
 class BenchmarkCommand:
     """Fit every mapping with every seed on every mesh, measure each, and report means with intervals over seeds."""
 
-    meshes: Annotated[Positional[tuple[str, ...]], arg(metavar="MESHES", help="mesh files, folders of them, samples")]
+    meshes: ManyMeshes
     settings: Settings
+    crew: Annotated[Crew, arg(name="")]
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of frequencies, weights and samples; --seed is not used"""
+    vary: tuple[str, ...] = ()
+    """settings to vary: scale=4,8,12 width=64,256; each combination is fitted"""
+    tuned: Path | None = None
+    """a tuned.json of ff3d tune: learning rates and scales to take"""
+    testsets: Path | None = None
+    """a folder of frozen test points, MESH.npz; by default they are drawn from the mesh"""
     resolution: int = 192
     """grid cells along the longest side of each extracted mesh"""
-    out: Path = Path("runs/benchmark")
+    plan: Path | None = None
+    """a YAML file with meshes, mappings, seeds, vary, tuned, testsets, resolution and settings, in place of MESHES"""
+    again: bool = False
+    """do once more what failed"""
+    out: str = "runs/benchmark"
+    """results folder, or an fsspec address (s3://...); the same command again goes on where it was"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.plan import make_plan, read_plan
+
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in ("mapping", "seed")}
+        usual: dict[str, Any] = {
+            "mappings": self.mappings,
+            "seeds": self.seeds,
+            "resolution": self.resolution,
+        } | settings
+        usual |= {"vary": _varied(self.vary), "tuned": self.tuned, "testsets": self.testsets}
+        if bool(self.meshes) == (self.plan is not None):
+            raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
+        plan = read_plan(self.plan, **usual) if self.plan else make_plan(self.meshes, **usual)
+        return _study(plan, self.out, self.crew, again=self.again)
+
+
+@dataclass
+class TuneCommand:
+    """Search the learning rate and the scale of mappings on a validation mesh, for ff3d benchmark --tuned."""
+
+    meshes: ManyMeshes
+    settings: Settings
+    crew: Annotated[Crew, arg(name="")]
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
+    """the mappings to tune"""
+    seeds: tuple[int, ...] = (0,)
+    """seeds of frequencies, weights and samples; --seed is not used"""
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+    """learning rates to try"""
+    scales: tuple[float, ...] = (3.0, 6.0, 12.0, 24.0, 48.0, 96.0)
+    """scales to try, cycles per unit (gaussian, lecture: standard deviation; positional: highest frequency)"""
+    out: Path = Path("runs/tune")
     """results folder; the same command again goes on where it was"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.labelling import find_meshes
-        from ff3d.report import study_table, write_study
-        from ff3d.study import Plan, run_study
+        from ff3d.data import find_shapes
+        from ff3d.page import write_page
+        from ff3d.report import write_report
+        from ff3d.tuning import tune
 
-        settings = make_config(**asdict(self.settings))
-        plan = Plan(tuple(find_meshes(self.meshes)), self.mappings, self.seeds, settings, self.resolution)
-        _say(f"{plan}")
-        command = shlex.join(sys.argv)
-        rows = run_study(plan, self.out, command=command, progress_bar=True)
-        page = write_study(plan, rows, self.out, command=command)
-        _say("\n" + "\n".join(study_table(plan, rows)) + "\n")
-        failed = sum(row["failure"] is not None for row in rows)
-        _say(f"{len(rows)} of {plan.fits} fits done, {failed} failed")
-        _say(f"results: {self.out}   report: {page}")
-        return 130 if len(rows) < plan.fits else int(failed == len(rows))
+        config = make_config(**asdict(self.settings))
+        best, studies = tune(
+            find_shapes(self.meshes),
+            self.mappings,
+            self.seeds,
+            config,
+            self.out,
+            rates=self.rates,
+            scales=self.scales,
+            workers=self.crew.made(config.seconds),
+            command=_command(),
+            progress_bar=True,
+        )
+        pages = []
+        for study in studies:
+            write_report(study, pictures=False)
+            pages.append(write_page(study))
+        for mapping, found in best.items():
+            _say(f"{mapping}: " + "  ".join(f"{name} {value:g}" for name, value in found.items()))
+        if not best:
+            _say("interrupted; the same command goes on from here")
+        _say(f"results: {self.out / 'tuned.json' if best else self.out}   reports: {'  '.join(map(str, pages))}")
+        return 0 if best else 130
 
 
 @dataclass
@@ -256,6 +312,7 @@ class EvaluateCommand:
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.benchmark import evaluate
+        from ff3d.data import find_shape
         from ff3d.mesh import load_mesh
         from ff3d.metrics import surface_distances
         from ff3d.sampling import TEST_KINDS, load_test_sets, test_points
@@ -265,12 +322,12 @@ class EvaluateCommand:
         field = _load(self.run, self.device)
         result: dict[str, Any]
         if self.testset is not None:
-            result = {"iou": evaluate(field, load_test_sets(self.testset), progress_bar=True)}
+            result = {"iou": evaluate(field.contains, load_test_sets(self.testset), progress_bar=True)}
         else:
-            reference = load_mesh(str(self.mesh))
+            reference = load_mesh(find_shape(str(self.mesh)))
             log.info("labelling the test points")
             tests = {kind: test_points(reference, kind, seed=self.seed) for kind in TEST_KINDS}
-            result = {"iou": evaluate(field, tests, progress_bar=True)}
+            result = {"iou": evaluate(field.contains, tests, progress_bar=True)}
             shape = field.extract_mesh(self.resolution, progress=not self.as_json)
             result |= asdict(surface_distances(shape, reference, seed=self.seed))
         if self.as_json:
@@ -295,11 +352,12 @@ class LabelCommand:
     """who says so: auto takes the winding number"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.data import find_shape
         from ff3d.labelling import label_file
         from ff3d.occupancy import make_oracle
         from ff3d.pointcloud import load_shape
 
-        oracle = make_oracle(load_shape(self.mesh), self.oracle)
+        oracle = make_oracle(load_shape(find_shape(self.mesh)), self.oracle)
         inside, count = label_file(oracle, self.points, self.output, progress=True)
         _say(f"{inside:,} of {count:,} points are inside")
         _say(f"results: {self.output}")
@@ -310,7 +368,7 @@ class LabelCommand:
 class PrepareCommand:
     """Write labelled samples of many meshes, for use elsewhere; a mesh that fails is a row with its reason."""
 
-    meshes: Annotated[Positional[tuple[str, ...]], arg(metavar="MESHES", help="mesh files, folders of them, samples")]
+    meshes: ManyMeshes
     out: Path
     """folder for NAME.npz and prepared.jsonl; what is there already is kept"""
     points: int = 100_000
@@ -325,14 +383,15 @@ class PrepareCommand:
     """seed of the points"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.labelling import find_meshes, prepare
+        from ff3d.data import find_shapes
+        from ff3d.labelling import prepare
         from ff3d.sampling import SampleMix
 
         positive = self.points > 0 and all(it > 0 for it in self.widths)
         if not (positive and self.margin >= 0 and 0 <= self.uniform <= 1):
             raise ValueError("--points and --widths must be positive, --margin not negative, --uniform within 0 and 1")
         rows = prepare(
-            find_meshes(self.meshes),
+            find_shapes(self.meshes),
             self.out,
             count=self.points,
             mix=SampleMix(self.uniform, self.widths),
@@ -358,13 +417,14 @@ class InspectCommand:
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.checking import UNSURE, doubt, second_opinion
+        from ff3d.data import find_shape
         from ff3d.figure import cross_sections
-        from ff3d.mesh import find_mesh, inspect_mesh, load_mesh
+        from ff3d.mesh import inspect_mesh, load_mesh
         from ff3d.occupancy import REFUSED, WindingNumberOracle
         from ff3d.rendering import save_picture
         from ff3d.sampling import grown_box
 
-        path = find_mesh(self.mesh)
+        path = find_shape(self.mesh)
         mesh = load_mesh(path)
         _say(f"{path}\n{inspect_mesh(mesh)}")
         oracle = WindingNumberOracle(mesh)
@@ -434,13 +494,14 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
     presets += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
     settings = PRESETS.get(presets[-1] if presets else "fast", PRESETS["fast"])
     command = only or (arguments or [""])[0]
-    if command in ("compare", "benchmark") and any(it.split("=")[0] == "--mapping" for it in arguments):
+    if command in ("compare", "benchmark", "tune") and any(it.split("=")[0] == "--mapping" for it in arguments):
         raise ValueError(f"{command} takes --mappings (several), not --mapping")
     missing: Any = tyro.MISSING
     commands = {
         "fit": FitCommand(missing, settings),
         "compare": CompareCommand(missing, settings),
-        "benchmark": BenchmarkCommand(missing, settings),
+        "benchmark": BenchmarkCommand((), settings, Crew()),
+        "tune": TuneCommand(missing, settings, Crew()),
         "extract": ExtractCommand(missing),
         "evaluate": EvaluateCommand(missing),
         "label": LabelCommand(missing, missing, missing),
@@ -473,6 +534,56 @@ def _load(run: Path, device: str) -> OccupancyField:
     from ff3d.runs import Run
 
     return load_field(run, device=device) if run.suffix == ".safetensors" else Run(run).load(device=device)
+
+
+def _study(plan: Plan, out: str, crew: Crew, *, again: bool = False) -> int:
+    """Run a study, write its reports and say what came of it."""
+    from ff3d.page import write_page
+    from ff3d.report import text_table, write_report
+    from ff3d.study import run_study
+
+    _say(f"{plan}")
+    command = _command()
+    workers = crew.made(plan.config.seconds)
+    study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True)
+    write_report(study, progress_bar=True)
+    page = write_page(study)
+    _say("\n" + text_table(study) + "\n")
+    failed = [row for row in study.rows if row.failure]
+    for row in failed:
+        _say(f"{row.mesh}, {row.arm}, seed {row.seed} failed: {row.failure}")
+    if study.best:
+        _say(f"best near the surface: {study.best}")
+    if study.missing:
+        _say(f"interrupted, {study.missing} fits are missing or cut short; the same command goes on from here")
+    _say(f"{plan.fits - study.missing} of {plan.fits} fits done, {len(failed)} failed")
+    _say(f"results: {out}   report: {page.name if study.storage.remote else page}")
+    return 130 if study.missing else int(study.best is None)
+
+
+def _command() -> str:
+    """The command as it was typed, but for the folder of the program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _varied(entries: Sequence[str]) -> dict[str, list[Any]]:
+    """The settings and values of scale=4,8,12: numbers where they are numbers."""
+    varied: dict[str, list[Any]] = {}
+    for entry in entries:
+        name, _, values = entry.partition("=")
+        if not name or not values:
+            raise ValueError(f"--vary takes SETTING=VALUE,VALUE,..., got {entry!r}")
+        varied[name.replace("-", "_")] = [_number(value) for value in values.split(",")]
+    return varied
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _list(places: Sequence[object]) -> None:

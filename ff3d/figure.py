@@ -157,6 +157,46 @@ def cross_sections(
     return np.asarray(sheet.image)
 
 
+def section_picture(
+    entries: Sequence[tuple[str, Inside]],
+    inside: Inside,
+    bounds: ArrayLike,
+    *,
+    axis: int | None = None,
+    title: str = "",
+    panel: int = 360,
+) -> Picture:
+    """A cut through the middle of the box: what is inside, by the reference and by each entry, and where each is wrong.
+
+    entries: names, and points (n, 3) -> bool (n,).  inside: the reference's.  bounds: the box (2, 3) that is shown.
+    axis: which the cut is across; None takes the box's shortest side, whose cut is the largest.
+    Colours are those of `comparison_picture`: blue is lacking, red is too much.
+    Returns uint8 (height, width, 3).
+    """
+    low, high = np.asarray(bounds, dtype=np.float64)
+    axis = int(np.argmin(high - low)) if axis is None else axis
+    across, up = ((2, 1), (0, 2), (0, 1))[axis]
+    pixel = float((high - low)[[across, up]].max()) / panel
+    columns, rows = (max(1, round(float(high[k] - low[k]) / pixel)) for k in (across, up))
+    points = np.empty((rows, columns, 3))
+    points[..., axis] = (low[axis] + high[axis]) / 2
+    points[..., across] = low[across] + (np.arange(columns) + 0.5) * pixel
+    points[..., up] = (high[up] - (np.arange(rows) + 0.5) * pixel)[:, None]
+    gap, top = 16, 20 + 44 * bool(title)
+    sheet = _Sheet(gap + (len(entries) + 1) * (panel + gap), top + 34 + rows + gap)
+    sheet.text(title, gap, 14, 24, room=sheet.width - 2 * gap)
+    lacking, extra = (developed(np.tile(error_color(np.array([sign])), (2, 2, 1)))[0, 0] for sign in (-1.0, 1.0))
+    truth = inside(points.reshape(-1, 3)).reshape(rows, columns)
+    for i, (name, says) in enumerate([("Ground truth", None), *entries]):
+        answer = truth if says is None else says(points.reshape(-1, 3)).reshape(rows, columns)
+        picture = np.where(answer[..., None], np.array(_bytes(CUT)), np.array(_bytes(PANEL)))
+        picture[truth & ~answer], picture[answer & ~truth] = lacking, extra
+        x = gap + i * (panel + gap) + (panel - columns) // 2
+        sheet.text(name, gap + i * (panel + gap) + panel // 2, top, 22, room=panel, anchor="ma")
+        sheet.paste(picture.astype(np.uint8), x, top + 34)
+    return np.asarray(sheet.image)
+
+
 def _detail(view: View, zoom: float) -> tuple[float, float]:
     """The middle of the close-up, in view widths, that holds the most bends of the surface that are not outlines."""
     rows, columns = view.mask.shape

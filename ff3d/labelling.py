@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ff3d.files import write_whole
-from ff3d.formats import READERS
-from ff3d.mesh import UnitCube, find_mesh
+from ff3d.mesh import UnitCube
 from ff3d.occupancy import Oracle, load_surface
 from ff3d.sampling import SampleMix, grown_box
 
@@ -62,21 +61,6 @@ def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = F
         labels.flush()
         del labels
     return count, len(asked)
-
-
-def find_meshes(names: Iterable[str | Path]) -> list[Path]:
-    """The mesh files meant: files, names of samples, and every mesh in a folder and the folders in it, each once."""
-    found: dict[Path, None] = {}
-    for name in names:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            inside = sorted(it for it in folder.rglob("*") if it.suffix.lower() in READERS and it.is_file())
-            if not inside:
-                raise ValueError(f"{folder}: no meshes in this folder; known endings: {', '.join(READERS)}")
-            found |= dict.fromkeys(inside)
-        else:
-            found[find_mesh(name)] = None
-    return list({path.resolve(): path for path in found}.values())
 
 
 def prepare(

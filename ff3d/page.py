@@ -1,14 +1,12 @@
-"""A comparison -> one HTML file: the table, the picture, the meshes to turn in 3D, the curves; nothing is fetched."""
+"""A study -> one HTML file: tables, pictures, the meshes to turn in 3D, the curves; nothing is fetched."""
 
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +16,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.benchmark import Comparison, Row
+from ff3d.benchmark import reference
 from ff3d.files import write_text
+from ff3d.mesh import load_mesh
 from ff3d.rendering import CREASE, Camera, error_color, signed_error
-from ff3d.runs import Run, RunError
+from ff3d.report import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made
+from ff3d.study import Study, curve, sweep
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 FACES = 60_000  # of a mesh in the page, so that six of them stay under 12 MB
+FEWEST = 12_000  # however many meshes there are
 CORNERS = 60_000  # vertices of a mesh in the page beyond which sharp edges are shaded round, for the same reason
 SCALE = 0.01  # error of full colour, as a share of the longest side; as in the picture
 CURVES = ("uniform", "boundary_face")
@@ -37,47 +38,20 @@ PERFECT = 1e-5  # 1 - IoU at the upper edge of a chart, where it would be infini
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the table. better: +1 if more is better, -1 if less is, 0 if neither."""
+class Line:
+    """A line of a chart: mean values and the half widths of their intervals (NaN for none); index: its colour."""
 
-    head: str
-    value: Callable[[Row], float | None]
-    form: str
-    better: int
-
-
-def _iou(kind: str) -> Column:
-    # a fit that failed has no field, and no IoU; one that only has no mesh has
-    return Column(f"IoU {kind}", lambda row: row.iou[kind] if row.steps or not row.failure else None, ".4f", 1)
+    index: int
+    name: str
+    points: list[tuple[float, float, float]]
 
 
-def _surface(head: str, name: str, form: str, better: int) -> Column:
-    return Column(head, lambda row: getattr(row.surface, name) if row.surface else None, form, better)
+def write_page(study: Study) -> Path:
+    """Write report.html beside the study's runs, whole or not at all; return its path.
 
-
-def _cost(head: str, value: Callable[[Row], float], form: str, better: int) -> Column:
-    return Column(head, lambda row: value(row) if row.steps or not row.failure else None, form, better)
-
-
-COLUMNS = (
-    _iou("uniform"),
-    _iou("boundary_face"),
-    _iou("boundary_area"),
-    _surface("Chamfer", "chamfer", ".5f", -1),
-    _surface("F-score", "f_score", ".4f", 1),
-    _surface("normal consistency", "normal_consistency", ".4f", 1),
-    _cost("steps", lambda row: row.steps, ",", 0),
-    _cost("seconds", lambda row: row.seconds, ".1f", -1),
-    _cost("KB", lambda row: row.bytes / 1000, ",.0f", -1),
-)
-
-
-def write_page(comparison: Comparison, folder: Path) -> Path:
-    """Write report.html into `folder`, whole or not at all; return its path.
-
-    folder: of the comparison, where compare.png and each mapping's run are looked for; what is not there is left
-    out. The page opens from file://, asks for nothing over the network, and escapes every text it is given.
-    Meshes are shown with at most 60,000 faces; the numbers are those of the whole ones.
+    The page opens from file://, asks for nothing over the network, and escapes every text it is given. Pictures and
+    meshes are looked for beside it and in the first seed's run folders; what is not there is left out. Meshes are
+    shown with at most 60,000 faces, fewer where there are many; the numbers are those of the whole ones.
     """
     import jinja2
     from markupsafe import Markup
@@ -87,23 +61,31 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
     )
     environment.filters["csp_hash"] = _hash
     template = environment.from_string((files("ff3d") / "templates" / "page.html").read_text(encoding="utf-8"))
-    picture = folder / "compare.png"
-    scene = json.dumps(_scene(comparison)).replace("<", "\\u003c")  # nothing in it can end the script element
+    plan, meshes = study.plan, study.meshes
+    pictures = [(mesh, name, study.folder / f"{mesh}{name}.png") for mesh in meshes for name in ("", "-cuts")]
+    scenes = json.dumps(_scenes(study)).replace("<", "\\u003c")  # nothing in it can end the script element
+    tables = [("All meshes", cells(study))] if len(meshes) != 1 else []
+    tables += [(mesh, cells(study, mesh)) for mesh in meshes]
     text = template.render(
-        comparison=comparison,
-        budget=comparison.config.budget,
+        study=study,
+        title=", ".join(meshes),
         columns=COLUMNS,
-        lines=_lines(comparison.rows),
-        names=["ground truth", *(row.mapping for row, shape in _shown(comparison))],
-        picture=_base64(picture.read_bytes()) if picture.exists() else "",
-        charts=_charts(comparison.rows, folder),
-        made=_made(comparison, folder),
-        csv="data:text/csv;charset=utf-8," + quote(_csv(comparison.rows)),
+        tables=tables,
+        paper=PAPER if plan.config.preset == "paper" else {},
+        failures=[row for row in study.rows if row.failure],
+        legend=LEGEND,
+        names=["ground truth", *plan.arms],
+        pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
+        charts=_charts(study),
+        made=made(study),
+        csv="data:text/csv;charset=utf-8," + quote(csv_table(study.rows)),
+        latex="data:text/x-tex;charset=utf-8," + quote(latex_table(study)),
         percent=f"{100 * SCALE:g}%",
-        scene=Markup(scene),  # noqa: S704  (escaped above)
+        scenes=Markup(scenes),  # noqa: S704  (escaped above)
     )
-    page = folder / "report.html"
+    page = study.folder / "report.html"
     write_text(page, text)
+    study.storage.send(page.name)
     return page
 
 
@@ -116,86 +98,43 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table's body: mapping, failure and, for each column, the text and whether it is the best."""
-    lines: list[dict[str, Any]] = [{"mapping": row.mapping, "failure": row.failure, "cells": []} for row in rows]
-    for column in COLUMNS:
-        values = [column.value(row) for row in rows]
-        texts = ["–" if value is None else format(value, column.form) for value in values]  # noqa: RUF001
-        ranked = [column.better * value for value in values if value is not None]
-        best = format(abs(max(ranked)), column.form) if ranked and column.better else None
-        if len(set(texts)) == 1:
-            best = None  # all alike: none is better
-        for line, text in zip(lines, texts, strict=True):
-            line["cells"].append((text, text == best))
-    return lines
+def _scenes(study: Study) -> list[dict[str, Any]]:
+    """What the viewer draws, a scene a mesh: its camera, the ground truth, and the first seed's mesh of each arm.
 
-
-def _csv(rows: Sequence[Row]) -> str:
-    """The table with all its digits."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(["mapping", "seed", *(column.head for column in COLUMNS), "faces", "parameters", "failure"])
-    for row in rows:
-        values = [column.value(row) for column in COLUMNS]
-        writer.writerow([row.mapping, row.seed, *values, row.faces, row.parameters, row.failure])
-    return out.getvalue()
-
-
-def _made(comparison: Comparison, folder: Path) -> list[tuple[str, str]]:
-    """How it was made, as pairs of a word and its value."""
-    records = []
-    for row in comparison.rows:
-        try:
-            records.append(Run(folder / row.mapping).record())
-        except (RunError, OSError):
+    In units of the reference's longest side, about its middle. An arm without a mesh is null.
+    """
+    most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.arms) + 1) or 1)))
+    scenes = []
+    for path in study.plan.meshes:
+        rows = [next(iter(study.of(arm, path.stem)), None) for arm in study.plan.arms]
+        if not any(row and row.surface for row in rows):
             continue
-
-    def all_of(name: str) -> str:
-        return ", ".join(dict.fromkeys(str(record[name]) for record in records if record.get(name)))
-
-    config = comparison.config
-    versions = records[0].get("versions", {}) if records else {}
-    pairs = [
-        ("command", all_of("command")),
-        ("mesh", comparison.source.name),
-        ("mesh sha256", comparison.source.sha256),
-        ("budget", f"{comparison.config.budget} a mapping"),
-        ("preset", config.preset),
-        ("network", f"{config.depth} hidden layers of {config.width}, {config.frequencies} frequencies"),
-        ("batch", f"{config.batch_size:,} points"),
-        ("seed", str(config.seed)),
-        ("device", all_of("device")),
-        ("precision", all_of("precision")),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-    ]
-    return [(name, value) for name, value in pairs if value]
-
-
-def _shown(comparison: Comparison) -> list[tuple[Row, Trimesh]]:
-    """The rows that have a mesh, and it."""
-    pairs = zip(comparison.rows, comparison.shapes, strict=True)
-    return [(row, shape) for row, shape in pairs if shape is not None and len(shape.faces)]
-
-
-def _scene(comparison: Comparison) -> dict[str, Any]:
-    """What the viewer draws: the camera and the meshes, in units of the reference's longest side, about its middle."""
-    truth = comparison.mesh
-    middle, side = truth.bounds.mean(axis=0), float(truth.extents.max())
-    camera = Camera.framing((np.asarray(truth.vertices) - middle) / side)
-    meshes = [{"name": "ground truth"} | _packed(_small(truth), middle, side) | {"faces": len(truth.faces)}]
-    for row, shape in _shown(comparison):
-        small = _small(shape)
-        error = signed_error(small.vertices, truth, comparison.oracle) / (SCALE * side)
-        meshes.append({"name": row.mapping} | _packed(small, middle, side, error) | {"faces": len(shape.faces)})
-    return {
-        "middle": middle.tolist(),
-        "side": side,
-        "target": camera.target,
-        "away": 0.5 * camera.width / math.tan(math.radians(camera.field_of_view / 2)),
-        "focal": 1 / math.tan(math.radians(camera.field_of_view / 2)),
-        "meshes": meshes,
-    }
+        reference_of = reference(path)
+        truth = reference_of.mesh
+        middle, side = truth.bounds.mean(axis=0), float(truth.extents.max())
+        camera = Camera.framing((np.asarray(truth.vertices) - middle) / side)
+        meshes: list[dict[str, Any] | None] = [_packed(_small(truth, most), middle, side) | {"faces": len(truth.faces)}]
+        for row in rows:
+            file = study.run(row) / "mesh.ply" if row and row.surface else None
+            if file is None or not file.exists():
+                meshes.append(None)
+                continue
+            shape = load_mesh(file)
+            small = _small(shape, most)
+            error = signed_error(small.vertices, truth, reference_of.oracle) / (SCALE * side)
+            meshes.append(_packed(small, middle, side, error) | {"faces": len(shape.faces)})
+        scenes.append(
+            {
+                "name": path.stem,
+                "middle": middle.tolist(),
+                "side": side,
+                "target": camera.target,
+                "away": 0.5 * camera.width / math.tan(math.radians(camera.field_of_view / 2)),
+                "focal": 1 / math.tan(math.radians(camera.field_of_view / 2)),
+                "meshes": meshes,
+            }
+        )
+    return scenes
 
 
 def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = None) -> dict[str, Any]:
@@ -251,8 +190,8 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.where(length > 0, length, 1))
 
 
-def _small(mesh: Trimesh) -> Trimesh:
-    """The mesh with at most FACES faces, to look at: it need not stay closed, which is why this takes no 20 s.
+def _small(mesh: Trimesh, most: int) -> Trimesh:
+    """The mesh with at most so many faces, to look at: it need not stay closed, which is why this takes no 20 s.
 
     By quadrics, as `ff3d.cleaning.simplify`, but unchecked; triangles that share no corners, which quadrics would
     collapse into holes, by merging the vertices in each cell of a grid.
@@ -260,75 +199,91 @@ def _small(mesh: Trimesh) -> Trimesh:
     import fast_simplification
     import trimesh
 
-    if len(mesh.faces) <= FACES:
+    if len(mesh.faces) <= most:
         return mesh
     vertices, number = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
     faces = number.reshape(-1)[np.asarray(mesh.faces)]
     low, side = mesh.bounds[0], float(mesh.extents.max())
     unit = (vertices - low) / side  # quadrics hold lengths against constants
     if len(vertices) < len(faces):
-        found, kept = fast_simplification.simplify(unit, faces.astype(np.int32), target_count=FACES)[:2]
-        if 0 < len(kept) <= FACES:
+        found, kept = fast_simplification.simplify(unit, faces.astype(np.int32), target_count=most)[:2]
+        if 0 < len(kept) <= most:
             return trimesh.Trimesh(np.asarray(found, dtype=np.float64) * side + low, kept, process=False)
-    for cells in 512 * 0.8 ** np.arange(30):
-        grid = np.floor(unit * cells).astype(np.int64)
+    for per_side in 512 * 0.8 ** np.arange(30):
+        grid = np.floor(unit * per_side).astype(np.int64)
         _, number = np.unique(grid, axis=0, return_inverse=True)
         number = number.reshape(-1)
         merged = number[faces]
         whole = (merged != np.roll(merged, 1, axis=1)).all(axis=1)
         _, first = np.unique(np.sort(merged[whole], axis=1), axis=0, return_index=True)
-        if len(first) <= FACES:
+        if len(first) <= most:
             break
     counts = np.bincount(number)
     means = np.stack([np.bincount(number, vertices[:, i]) / counts for i in range(3)], axis=1)
     return trimesh.Trimesh(means, merged[whole][first], process=False)
 
 
-def _charts(rows: Sequence[Row], folder: Path) -> list[dict[str, Any]]:
-    """IoU against seconds, a chart a kind of test points; [] where no run folder holds an evaluation.
+def _charts(study: Study) -> list[dict[str, Any]]:
+    """IoU against seconds, against each varied setting that is a number, and against parameters where they differ."""
+    plan, charts = study.plan, []
+    kinds = [kind for kind in CURVES if any(kind in row.iou for row in study.rows)]
+    for kind in kinds:
+        lines = [Line(i, arm, curve(study.of(arm), kind)) for i, arm in enumerate(plan.arms)]
+        charts.append(_chart(kind, "seconds", lines, logarithmic=False))
+    numeric = [name for name, values in plan.vary.items() if all(isinstance(it, int | float) for it in values)]
+    sizes = {row.parameters for row in study.rows if row.iou}
+    for name in [*numeric, *(["parameters"] if len(sizes) > 1 else [])]:
+        for kind in kinds:
+            lines = [Line(i, it, sweep(study.rows, it, name, kind)) for i, it in enumerate(plan.mappings)]
+            charts.append(_chart(kind, name.replace("_", " "), lines, logarithmic=True))
+    return [chart for chart in charts if chart["lines"]]
 
-    Coordinates are those of a box 100 wide and 60 high, y down. y is logarithmic in 1 - IoU: good fits stay apart.
+
+def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool) -> dict[str, Any]:
+    """A chart's lines, bands and ticks in a box 100 wide and 60 high, y down.
+
+    y is logarithmic in 1 - IoU: good fits stay apart.
     """
-    histories = {}
-    for index, row in enumerate(rows):
-        try:
-            history = [it for it in Run(folder / row.mapping).history() if isinstance(it.get("iou"), dict)]
-        except (RunError, OSError):
-            continue
-        if history:
-            histories[index] = history
-    charts = []
-    for kind in CURVES:
-        curves = {
-            index: [(it["seconds"], float(it["iou"][kind])) for it in history if kind in it["iou"]]
-            for index, history in histories.items()
-        }
-        curves = {index: points for index, points in curves.items() if points}
-        if not curves:
-            continue
-        longest = max(points[-1][0] for points in curves.values()) or 1.0
-        values = [value for points in curves.values() for _, value in points]
-        under = max((tick for tick in TICKS if tick <= min(values)), default=TICKS[0])
-        over = min((tick for tick in TICKS if tick >= max(values)), default=1 - PERFECT)
-        over = over if over > under else 1 - PERFECT
-        bottom, top = math.log(1 - under), math.log(1 - over)
-        charts.append(
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return {"lines": []}
+    every = [point for line in lines for point in line.points]
+    values, places = [mean for _, mean, _ in every], [at for at, _, _ in every]
+    under = max((tick for tick in TICKS if tick <= min(values)), default=TICKS[0])
+    over = min((tick for tick in TICKS if tick >= max(values)), default=1 - PERFECT)
+    over = over if over > under else 1 - PERFECT
+    bottom, top = math.log(1 - under), math.log(1 - over)
+    if logarithmic:
+        low, high = math.log(min(places)) - 0.05, math.log(max(places)) + 0.05
+        marks = sorted(set(places)) if len(set(places)) <= 8 else [min(places), max(places)]
+    else:
+        low, high = 0.0, max(places) or 1.0
+        marks = _round_steps(high)
+
+    def across(at: float) -> float:
+        return 100 * ((math.log(at) if logarithmic else at) - low) / (high - low)
+
+    def band(line: Line) -> list[tuple[float, float]]:
+        edges = [(across(at), mean, half) for at, mean, half in line.points if not math.isnan(half)]
+        upper = [(x, _height(mean + half, bottom, top)) for x, mean, half in edges]
+        return upper + [(x, _height(mean - half, bottom, top)) for x, mean, half in reversed(edges)]
+
+    return {
+        "kind": kind,
+        "against": against,
+        "lines": [
             {
-                "kind": kind,
-                "lines": [
-                    {
-                        "index": index,
-                        "mapping": rows[index].mapping,
-                        "last": f"{points[-1][1]:.4f} after {points[-1][0]:.1f} s",
-                        "points": [(100 * at / longest, _height(value, bottom, top)) for at, value in points],
-                    }
-                    for index, points in curves.items()
-                ],
-                "ticks": [(f"{it:g}", _height(it, bottom, top)) for it in TICKS if under <= it <= over],
-                "seconds": [(f"{at:g}", 100 * at / longest) for at in _round_steps(longest)],
+                "index": line.index,
+                "name": line.name,
+                "last": f"{line.points[-1][1]:.4f} at {line.points[-1][0]:g}",
+                "points": [(across(at), _height(mean, bottom, top)) for at, mean, _ in line.points],
+                "band": band(line),
             }
-        )
-    return charts
+            for line in lines
+        ],
+        "ticks": [(f"{it:g}", _height(it, bottom, top)) for it in TICKS if under <= it <= over],
+        "marks": [(f"{at:g}", across(at)) for at in marks],
+    }
 
 
 def _round_steps(end: float) -> list[float]:

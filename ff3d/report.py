@@ -1,151 +1,237 @@
-"""Result rows -> a Markdown page, the terminal's table and the picture; computes nothing."""
+"""A study -> tables for the terminal, Markdown, CSV and LaTeX, and report.md with its pictures; computes nothing."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
-from typing import Any
 
-from ff3d.benchmark import Comparison, Row
-from ff3d.figure import Entry, comparison_picture
+from ff3d.benchmark import Row, reference
+from ff3d.field import load_field
+from ff3d.figure import Entry, comparison_picture, section_picture
 from ff3d.files import write_text
+from ff3d.mesh import load_mesh
 from ff3d.rendering import save_picture
-from ff3d.study import Plan, summary
+from ff3d.study import Study, summary
 
 # Tancik et al. 2020, Table 4: mean over Dragon, Buddha, Armadillo; uniform and boundary
 PAPER = {"none": (0.959, 0.864), "basic": (0.966, 0.892), "positional": (0.987, 0.960), "gaussian": (0.988, 0.973)}
-MEASURES = {
-    "uniform": "iou.uniform",
-    "boundary_face": "iou.boundary_face",
-    "boundary_area": "iou.boundary_area",
-    "Chamfer": "surface.chamfer",
-    "F-score": "surface.f_score",
-    "normals": "surface.normal_consistency",
-}
-COLUMNS = ("mapping", "uniform", "boundary_face", "boundary_area", "Chamfer", "F-score", "normals", "steps", "s", "KB")
+NOTHING = "–"  # noqa: RUF001  (an en dash, as tables have it)
 
 
-def write_report(comparison: Comparison, folder: Path, *, progress_bar: bool = False) -> list[Path]:
-    """Write report.md and compare.png into `folder`, each whole or not at all; return their paths."""
-    picture, page = folder / "compare.png", folder / "report.md"
-    entries = [
-        Entry(row.mapping, shape, f"IoU {row.iou['uniform']:.3f} / {row.iou['boundary_face']:.3f}", row.failure or "")
-        for row, shape in zip(comparison.rows, comparison.shapes, strict=True)
-    ]
-    image = comparison_picture(
-        comparison.mesh,
-        entries,
-        inside=comparison.oracle,
-        title=comparison.name,
-        subtitle=f"{comparison.config.budget} a mapping, IoU uniform / boundary",
-        progress=progress_bar,
-    )
-    save_picture(image, picture)
-    write_text(page, _page(comparison))
-    return [page, picture]
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the mean of a measure. better: +1 if more is better, -1 if less is, 0 if neither."""
+
+    head: str
+    measure: str
+    form: str
+    better: int
+    unit: float = 1.0
 
 
-def table(rows: list[Row], *, markdown: bool = False) -> str:
-    """The rows as a table with aligned columns, for the terminal or for Markdown."""
-    lines = [list(COLUMNS), *[_cells(row) for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+COLUMNS = (
+    Column("uniform", "iou.uniform", ".4f", 1),
+    Column("boundary_face", "iou.boundary_face", ".4f", 1),
+    Column("boundary_area", "iou.boundary_area", ".4f", 1),
+    Column("Chamfer", "surface.chamfer", ".5f", -1),
+    Column("F-score", "surface.f_score", ".4f", 1),
+    Column("normals", "surface.normal_consistency", ".4f", 1),
+    Column("steps", "steps", ",.0f", 0),
+    Column("s", "seconds", ".1f", 0),
+    Column("labels s", "label_seconds", ".1f", 0),
+    Column("parameters", "parameters", ",.0f", 0),
+    Column("KB", "bytes", ",.0f", 0, 1000.0),
+)
+LEGEND = (
+    "IoU of the field on points that it never saw: uniform in the box, and near the surface (noise of 0.01 unit) on "
+    "faces chosen alike, as in the authors' notebook, or by area (Tancik et al. 2020, section E.2). Of the extracted "
+    "mesh: Chamfer distance and F-score (1%), as shares of the longest side, and normal consistency. s: seconds of "
+    "labelling and training, labels s those of labelling. KB: the field's file."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, the half width of its interval or "", and whether it is its column's best."""
+
+    text: str
+    spread: str = ""
+    best: bool = False
+
+
+def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
+    """For each arm a cell a column: means over all meshes, or of one. Intervals are 95%, over seeds (Student's t)."""
+    table: dict[str, list[Cell]] = {arm: [] for arm in study.plan.arms}
+    for column in COLUMNS:
+        found = {arm: summary(study.of(arm, mesh), column.measure) for arm in table}
+        texts = {arm: format(mean / column.unit, column.form) for arm, (mean, _) in found.items() if not isnan(mean)}
+        ranked = {arm: column.better * found[arm][0] for arm in texts}
+        best = texts[max(ranked, key=lambda arm: ranked[arm])] if ranked and column.better else None
+        if len(set(texts.values())) == 1:
+            best = None  # all alike: none is better
+        for arm, (_, width) in found.items():
+            text = texts.get(arm, NOTHING)
+            spread = "" if isnan(width) or not column.better else format(width / column.unit, column.form)
+            table[arm].append(Cell(text, spread, text == best))
+    return table
+
+
+def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False) -> str:
+    """The table with aligned columns, for the terminal or for Markdown; the best in bold, by stars."""
+
+    def written(cell: Cell) -> str:
+        text = f"**{cell.text}**" if cell.best and markdown else cell.text
+        return f"{text} ± {cell.spread}" if cell.spread else text
+
+    paper = study.plan.config.preset == "paper"
+    heads = ["mapping", *(column.head for column in COLUMNS), *(["paper: uniform", "boundary"] if paper else [])]
+    lines = [heads]
+    for arm, line in cells(study, mesh).items():
+        published = [f"{it:.3f}" for it in PAPER.get(arm, ())] or ["", ""]
+        lines.append([arm, *map(written, line), *(published if paper else [])])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     joint, edge = (" | ", "|") if markdown else ("  ", "")
     texts = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        texts.append(f"{edge} {joint.join(cells)} {edge}".strip())
+    for words in lines:
+        padded = [it.rjust(w) if i else it.ljust(w) for i, (it, w) in enumerate(zip(words, widths, strict=True))]
+        texts.append(f"{edge} {joint.join(padded)} {edge}".strip())
     if markdown:
-        texts.insert(1, "|---|" + "---:|" * (len(COLUMNS) - 1))
+        texts.insert(1, "|---|" + "---:|" * (len(heads) - 1))
     return "\n".join(texts)
 
 
-def _cells(row: Row) -> list[str]:
-    scores = [f"{row.iou[kind]:.4f}" for kind in ("uniform", "boundary_face", "boundary_area")]
-    surface = row.surface
-    distances = (
-        [f"{surface.chamfer:.5f}", f"{surface.f_score:.4f}", f"{surface.normal_consistency:.4f}"]
-        if surface
-        else ["-", "-", "-"]
-    )
-    return [row.mapping, *scores, *distances, f"{row.steps:,}", f"{row.seconds:.1f}", f"{row.bytes / 1000:,.0f}"]
+def csv_table(rows: Sequence[Row]) -> str:
+    """A line a fit, with all digits."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    plain: tuple[str, ...] = ("mesh", "sha256", "mapping", "arm", "seed", "scale", "learning_rate", "samples")
+    plain += ("evaluation_seconds", "device", "precision", "faces", "failure")
+    writer.writerow([*plain, *(column.measure.rpartition(".")[2] for column in COLUMNS)])
+    for row in rows:
+        writer.writerow([*(getattr(row, name) for name in plain), *(row.value(column.measure) for column in COLUMNS)])
+    return out.getvalue()
 
 
-def _page(comparison: Comparison) -> str:
-    """The Markdown page: picture, table, what the columns mean, and how it was made."""
-    config = comparison.config
-    failures = [f"- {row.mapping} failed: {row.failure}" for row in comparison.rows if row.failure]
+def latex_table(study: Study) -> str:
+    """The means over all meshes as a LaTeX table (booktabs)."""
+
+    def written(cell: Cell) -> str:
+        text = cell.text.replace(",", r"{,}").replace(NOTHING, "--")
+        text = rf"\textbf{{{text}}}" if cell.best else text
+        return rf"{text} $\pm$ {cell.spread}" if cell.spread else text
+
+    def safe(text: str) -> str:
+        return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
+
+    lines = [[safe(arm), *map(written, line)] for arm, line in cells(study).items()]
+    heads = [safe(it) for it in ("mapping", *(column.head for column in COLUMNS))]
+    body = [rf"{' & '.join(line)} \\" for line in lines]
+    rule = rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}"
     return "\n".join(
-        [
-            f"# {comparison.name}: {len(comparison.rows)} mappings, {comparison.config.budget} each",
-            "",
-            "![ground truth and every mapping, with its errors](compare.png)",
-            "",
-            table(comparison.rows, markdown=True),
-            "",
-            *failures,
-            *([""] if failures else []),
-            "- uniform, boundary_face, boundary_area: intersection over union of the field with the mesh on 262,144",
-            "  held-out points each, uniform in the box, near uniformly chosen faces, near the surface by area",
-            "  (noise 0.01 unit; Tancik et al. 2020, section E.2).",
-            "- Chamfer, F-score, normals: of the extracted mesh; distances as a share of the longest side of the box.",
-            "- s: seconds of labelling and training. KB: size of the field's file.",
-            "",
-            f"Mesh {comparison.source.name}, sha256 {comparison.source.sha256}.",
-            f"Preset {config.preset}, {config.depth} hidden layers of {config.width}, batch {config.batch_size:,}, "
-            f"seed {config.seed}. Each mapping's folder holds its config.json, metrics.jsonl, field and mesh.",
-            "",
-        ]
+        [rule, r"\toprule", rf"{' & '.join(heads)} \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""]
     )
 
 
-def write_study(plan: Plan, rows: list[dict[str, Any]], folder: Path, *, command: str = "") -> Path:
-    """Write report.md of a benchmark into `folder`, whole or not at all: a table over all meshes, and one a mesh."""
-    lines = [f"# {len(plan.meshes)} meshes, {len(plan.mappings)} mappings, {len(plan.seeds)} seeds", "", f"{plan}.", ""]
-    lines += ["## All meshes", "", *study_table(plan, rows)]
-    for path in plan.meshes:
-        lines += ["", f"## {path.stem}", "", *study_table(plan, [row for row in rows if row["mesh"] == path.stem])]
-    failures = [
-        f"- {row['mesh']}, {row['mapping']}, seed {row['seed']}: {row['failure']}" for row in rows if row["failure"]
+def made(study: Study) -> list[tuple[str, str]]:
+    """How it was made, as pairs of a word and its value."""
+    plan, rows = study.plan, study.rows
+    config = plan.config
+
+    def all_of(value: Callable[[Row], object]) -> str:
+        return ", ".join(dict.fromkeys(str(value(row)) for row in rows if value(row)))
+
+    pairs = [
+        ("command", study.command),
+        ("plan", str(plan)),
+        ("network", f"{config.depth} hidden layers of {all_of(lambda row: row.width)}, batch {config.batch_size:,}"),
+        (
+            "learning rates",
+            ", ".join(f"{arm} {_first(study.of(arm)).learning_rate:g}" for arm in plan.arms if study.of(arm)),
+        ),
+        ("seeds", ", ".join(map(str, plan.seeds))),
+        ("device", all_of(lambda row: row.device)),
+        ("precision", all_of(lambda row: row.precision)),
+        ("versions", study.versions),
+        *((f"sha256 of {mesh}", _first(study.of(mesh=mesh)).sha256) for mesh in study.meshes),
+        *((f"sha256 of the test points of {mesh}", _first(study.of(mesh=mesh)).tests) for mesh in study.meshes),
     ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
+    """Write report.md, and for each mesh MESH.png and MESH-cuts.png, beside the runs; return their paths.
+
+    Each is whole or not at all. The pictures show the first seed's fits.
+    """
+    asked = study.meshes if pictures else []
+    paths = [it for mesh in asked for it in _pictures(study, mesh, progress_bar=progress_bar)]
+    plan = study.plan
+    lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.arms)}", "", f"{plan}.", ""]
+    if study.unfinished:
+        lines += [f"Interrupted: {study.missing} fits are missing or were cut short.", ""]
+    if len(study.meshes) > 1:
+        lines += ["## All meshes", "", text_table(study, markdown=True), ""]
+    for mesh in study.meshes:
+        lines += [f"## {mesh}", "", text_table(study, mesh, markdown=True), ""]
+        lines += [f"![{mesh}]({path.name})" for path in paths if path.stem in (mesh, f"{mesh}-cuts")] + [""]
+    failures = [f"- {row.mesh}, {row.arm}, seed {row.seed}: {row.failure}" for row in study.rows if row.failure]
     if failures:
-        lines += ["", "## Failed", "", *failures]
-    lines += [
-        "",
-        "IoU of the field on points that it never saw: uniform in the box, and near the surface (noise of 0.01 unit) "
-        "on faces chosen alike (as in the authors' notebook) or by area. The mesh: Chamfer distance and F-score (1%), "
-        "in shares of the longest side, normal consistency. ± is the 95% interval of the mean over seeds (Student).",
-    ]
-    if command:
-        lines += ["", f"Made by `{command}`."]
-    page = folder / "report.md"
+        lines += ["## Failed", "", *failures, ""]
+    spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
+    lines += ["## What it means, and how it was made", "", LEGEND + spread, ""]
+    lines += [f"- {name}: {value}" for name, value in made(study)]
+    page = study.folder / "report.md"
     write_text(page, "\n".join(lines) + "\n")
-    return page
+    files = [page, *paths]
+    study.storage.send(*(path.name for path in files))
+    return files
 
 
-def study_table(plan: Plan, rows: list[dict[str, Any]]) -> list[str]:
-    """The lines of a Markdown table: a row a mapping, the mean of each measure and its interval; the best in bold."""
-    paper = plan.config.preset == "paper"
-    heads = ["mapping", *MEASURES, "s", *(["paper: uniform", "boundary"] if paper else [])]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    values = {
-        mapping: [summary([row for row in rows if row["mapping"] == mapping], it) for it in MEASURES.values()]
-        for mapping in plan.mappings
-    }
-    for mapping in plan.mappings:
-        cells = [mapping]
-        for column, name in enumerate(MEASURES):
-            mean, width = values[mapping][column]
-            others = [them[column][0] for them in values.values() if not isnan(them[column][0])]
-            best = min(others, default=None) if name == "Chamfer" else max(others, default=None)
-            text = f"{mean:.5f}" if name == "Chamfer" else f"{mean:.4f}"
-            text = "**" + text + "**" if mean == best else text
-            cells.append("failed" if isnan(mean) else text + (f" ± {width:.4f}" if not isnan(width) else ""))
-        seconds = [row["seconds"] for row in rows if row["mapping"] == mapping and not row["failure"]]
-        cells.append(f"{sum(seconds) / len(seconds):.1f}" if seconds else "")
-        if paper:
-            cells += [f"{it:.3f}" for it in PAPER.get(mapping, ())] or ["", ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def _first(rows: Sequence[Row]) -> Row:
+    return next((row for row in rows if row.iou), rows[0])
+
+
+def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
+    """The comparison of a mesh's first fits, and cuts through them."""
+    rows = [rows[0] for arm in study.plan.arms if (rows := study.of(arm, mesh))]
+    places = [study.run(row) for row in rows]
+    for place in places:
+        study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
+    paths = study.folder / f"{mesh}.png", study.folder / f"{mesh}-cuts.png"
+    path = next(it for it in study.plan.meshes if it.stem == mesh)
+    if not any(row.iou for row in rows):
+        return []
+    truth = reference(path)
+    entries = [
+        Entry(
+            row.arm,
+            load_mesh(place / "mesh.ply") if row.surface else None,
+            f"IoU {row.iou['uniform']:.3f} / {row.iou['boundary_face']:.3f}" if row.iou else "",
+            row.failure or "",
+        )
+        for row, place in zip(rows, places, strict=True)
+    ]
+    image = comparison_picture(
+        truth.mesh,
+        entries,
+        inside=truth.oracle,
+        title=mesh,
+        subtitle=f"{study.plan.config.budget} a mapping, IoU uniform / boundary",
+        progress=progress_bar,
+    )
+    save_picture(image, paths[0])
+    fields = [
+        (row.arm, load_field(place / "field.safetensors")) for row, place in zip(rows, places, strict=True) if row.iou
+    ]
+    cuts = section_picture(
+        [(name, field.contains) for name, field in fields],
+        truth.oracle,
+        fields[0][1].bounds,
+        title=f"{mesh}: a cut through the occupancy",
+    )
+    save_picture(cuts, paths[1])
+    return list(paths)

@@ -98,11 +98,13 @@ class Run:
         command: str = "",
         oracle: Oracle | None = None,
         held_out: dict[str, LabelledPoints] | None = None,
+        spent: float = 0.0,
         progress_bar: bool = False,
     ) -> Fit:
         """Fit in this folder: new, or on from its checkpoint; a finished run of the same settings is only read.
 
-        Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same call goes on.
+        Otherwise as `train`. Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same
+        call goes on.
         Raises RunError if the folder holds a run of other settings or another mesh.
         """
         device, precision = where(config)
@@ -113,6 +115,7 @@ class Run:
                 progress = Progress(history=self.history(), finished=True)
                 progress.step = progress.history[-1]["step"] if progress.history else 0
                 progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
+                progress.labelling = progress.history[-1].get("labelling", 0.0) if progress.history else 0.0
                 return Fit(self.load(device=config.device), config, progress)
         else:
             write_text(
@@ -128,6 +131,7 @@ class Run:
                 held_out=held_out,
                 on_evaluation=lambda progress: self._write_history(progress.history),
                 checkpoint=self.checkpoint_path,
+                spent=spent,
                 progress_bar=progress_bar,
                 source=_plain(source),
             )

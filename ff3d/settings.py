@@ -24,7 +24,7 @@ CHOICES: dict[str, Any] = {
 }
 
 POSITIVE = (
-    *("seconds", "steps", "frequencies", "width", "depth", "batch_size", "pool_size", "passes"),
+    *("seconds", "steps", "frequencies", "width", "parameters", "depth", "batch_size", "pool_size", "passes"),
     *("learning_rate", "scale"),
 )
 DEFAULT_SECONDS = 30.0
@@ -59,6 +59,8 @@ class FitConfig:
     """positional frequencies as in the authors' notebook, one dead sine an axis"""
     width: int = 256
     """units in a hidden layer"""
+    parameters: int | None = None
+    """in place of --width: hidden layers as wide as makes about so many weights and biases"""
     depth: int = 4
     """hidden layers"""
     activation: Activation = "relu"
@@ -107,6 +109,16 @@ class FitConfig:
     def rate(self) -> float:
         """The learning rate at the start: the given one, or the mapping's tuned one."""
         return FAST_LEARNING_RATE[self.mapping] if self.learning_rate is None else self.learning_rate
+
+    def width_for(self, features: int) -> int:
+        """Units in a hidden layer over an input of so many features: `width`, or what comes nearest to `parameters`."""
+        if self.parameters is None:
+            return self.width
+        # depth hidden layers of w: (depth - 1) w^2 + (features + depth + 1) w + 1 weights and biases
+        square, linear = self.depth - 1, features + self.depth + 1
+        wanted = max(self.parameters - 1, 0)
+        root = (math.sqrt(linear**2 + 4 * square * wanted) - linear) / (2 * square) if square else wanted / linear
+        return max(1, round(root))
 
     def batches_in_pool(self, index: int) -> int:
         """Batches in the index-th pool: 16 at first, then twice as many each time, up to `pool_size`.

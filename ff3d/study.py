@@ -1,11 +1,11 @@
-"""Many fits, meshes x mappings x seeds: each done once, each a row on disk; stopped anywhere, it goes on there."""
+"""Many fits, meshes x mappings x settings x seeds: each done once and a row on disk; stopped anywhere, it goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,153 +13,215 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ff3d.benchmark import failed_row, fit_and_measure
-from ff3d.files import write_text
-from ff3d.mesh import load_mesh
-from ff3d.occupancy import make_oracle
-from ff3d.runs import MeshSource, Run
-from ff3d.sampling import TEST_KINDS, test_points
-from ff3d.settings import FitConfig
+from ff3d.benchmark import ROW, Row
+from ff3d.files import write_text, write_whole
+from ff3d.plan import PLAN, Plan, holds, record
+from ff3d.runs import Run
+from ff3d.storage import Storage
+from ff3d.workers import Workers
 
 log = logging.getLogger("ff3d")
 
-PLAN, ROWS = "plan.json", "rows.jsonl"
+ROWS, TABLE = "rows.jsonl", "rows.parquet"
+HERE = Workers()
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which fits: every mapping with every seed on every mesh, all with the same settings otherwise."""
+class Study:
+    """A plan and what has come of it so far, in the plan's order. unfinished: the names of fits that were cut short."""
 
-    meshes: tuple[Path, ...]
-    mappings: tuple[str, ...]
-    seeds: tuple[int, ...]
-    config: FitConfig
-    resolution: int = 192
-
-    def __post_init__(self) -> None:
-        for name, values in (("meshes", self.meshes), ("mappings", self.mappings), ("seeds", self.seeds)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} must be given, each once, got {', '.join(map(str, values)) or 'none'}")
-        if len({path.stem for path in self.meshes}) < len(self.meshes):
-            raise ValueError("two meshes have one name; rename one, for results are kept by name")
+    plan: Plan
+    storage: Storage
+    rows: list[Row]
+    unfinished: tuple[str, ...] = ()
+    command: str = ""
 
     @property
-    def fits(self) -> int:
-        """How many fits that is."""
-        return len(self.meshes) * len(self.mappings) * len(self.seeds)
+    def folder(self) -> Path:
+        """Where its files are on this machine."""
+        return self.storage.local
 
-    def __str__(self) -> str:
-        seconds = self.config.seconds
-        minutes = f", about {self.fits * seconds / 60:.0f} minutes of fitting" if seconds else ""
-        return (
-            f"{len(self.meshes)} meshes x {len(self.mappings)} mappings x {len(self.seeds)} seeds = {self.fits} fits, "
-            f"preset {self.config.preset}, {self.config.budget} each{minutes}"
-        )
+    @property
+    def meshes(self) -> list[str]:
+        """The names of the plan's meshes that have rows."""
+        return [path.stem for path in self.plan.meshes if self.of(mesh=path.stem)]
+
+    @property
+    def versions(self) -> str:
+        """The libraries' versions, as the first run recorded them."""
+        for row in self.rows:
+            if row.iou:
+                self.storage.fetch(f"{self.run(row).name}/config.json")
+                return ", ".join(f"{name} {it}" for name, it in Run(self.run(row)).record()["versions"].items())
+        return ""
+
+    @property
+    def missing(self) -> int:
+        """How many fits are not done."""
+        return self.plan.fits - len(self.rows) + len(self.unfinished)
+
+    @property
+    def best(self) -> str | None:
+        """The arm with the highest mean IoU near the surface; None if every fit failed."""
+        means = {arm: summary(self.of(arm), "iou.boundary_face")[0] for arm in self.plan.arms}
+        known = {arm: mean for arm, mean in means.items() if not np.isnan(mean)}
+        return max(known, key=lambda arm: known[arm]) if known else None
+
+    def of(self, arm: str | None = None, mesh: str | None = None) -> list[Row]:
+        """The rows of an arm, of a mesh, or of both."""
+        return [row for row in self.rows if arm in (None, row.arm) and mesh in (None, row.mesh)]
+
+    def run(self, row: Row) -> Path:
+        """The run folder of a row."""
+        return self.folder / "-".join([row.mesh, *row.arm.split(), str(row.seed)])
 
 
-def run_study(plan: Plan, folder: Path, *, command: str = "", progress_bar: bool = False) -> list[dict[str, Any]]:
-    """Do what is not done yet, a run folder for each fit: folder/MESH/MAPPING-SEED; return all rows, in plan order.
+def run_study(
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: Workers = HERE,
+    again: bool = False,
+    command: str = "",
+    progress_bar: bool = False,
+) -> Study:
+    """Do what is not done yet, each fit in a run folder of its own, out/MESH-MAPPING-SEED.
 
-    A row is on disk (rows.jsonl, flushed) before the next fit begins. A fit that fails is a row with its `failure`,
-    and so is every fit of a mesh that cannot be labelled. Ctrl-C ends the fit in hand, keeps it unfinished, and
-    returns the rows so far; the same call goes on.
+    out: a folder, or an fsspec address.  again: do those that failed once more.
+    A row is on disk (row.json in the run's folder) before the next fit begins; rows.jsonl and rows.parquet hold all.
+    A fit that fails, hangs or dies is a row with its `failure`, and so is every fit to a mesh that cannot be
+    labelled. After Ctrl-C the fits in hand are kept unfinished and measured; the same call goes on.
     Raises ValueError if the folder holds a study of other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_plan(plan, folder)
-    done = {(row["mesh"], row["mapping"], row["seed"]): row for row in read_rows(folder)}
-    with tqdm(total=plan.fits, desc="fits", unit="", disable=not progress_bar) as bar:
-        bar.update(sum(task in done for task in _tasks(plan)))
-        for path in plan.meshes:
-            asked = [task for task in _tasks(plan) if task[0] == path.stem and task not in done]
-            if not asked:
-                continue
-            source = MeshSource.of(path)
-            try:
-                mesh = load_mesh(path)
-                oracle = make_oracle(mesh)
-                tests = {kind: test_points(mesh, kind, oracle=oracle) for kind in TEST_KINDS}
-            except ValueError as error:
-                for task in asked:
-                    config = _config(plan, task)
-                    done[task] = _write_row(folder, path, source, dataclasses.asdict(failed_row(config, str(error))))
-                    bar.update(1)
-                continue
-            for task in asked:
-                run = Run(folder / path.stem / f"{task[1]}-{task[2]}")
-                row, _, interrupted = fit_and_measure(
-                    run, mesh, _config(plan, task), source, tests, oracle, plan.resolution, command
-                )
-                if interrupted:
-                    log.info("interrupted in %s; the same command goes on there", run.folder)
-                    return [done[it] for it in _tasks(plan) if it in done]
-                done[task] = _write_row(folder, path, source, dataclasses.asdict(row))
-                bar.update(1)
-    return [done[it] for it in _tasks(plan)]
+    storage = Storage(out)
+    _keep_plan(plan, storage)
+    tasks = plan.tasks()
+    done = {row_name: row for row_name, row in read_rows(storage).items() if not (again and row.failure)}
+    asked = [task for task in tasks if task.name not in done]
+    for task in asked if again else ():
+        storage.remove(f"{task.name}/{ROW}")
+    unfinished: list[str] = []
+    with tqdm(total=len(tasks), initial=len(tasks) - len(asked), desc="fits", unit="", disable=not progress_bar) as bar:
+        one = progress_bar and len(tasks) <= 10
+        for task, row, whole in workers.rows(asked, str(out), command, progress_bar=one):
+            done[task.name] = row
+            unfinished += [] if whole else [task.name]
+            bar.update(int(whole))
+            if not storage.remote or len(asked) <= 1000:  # of more the rows lie with their runs until the end
+                _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
+    rows = [done[task.name] for task in tasks if task.name in done]
+    if any(row.iou for row in rows):
+        _write_table(rows, storage)
+    return Study(plan, storage, rows, tuple(unfinished), command)
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows in a folder; the last line is left out if it was cut short by a kill."""
-    path = folder / ROWS
-    if not path.exists():
-        return []
-    whole, _, cut = path.read_text(encoding="utf-8").rpartition("\n")
-    if cut:
-        write_text(path, whole + "\n" if whole else "")
-    return [json.loads(line) for line in whole.splitlines()]
+def read_rows(storage: Storage) -> dict[str, Row]:
+    """The rows that lie in a study's run folders, by the folder's name. Raises ValueError for one that is no row."""
+    rows = {}
+    for name in storage.names(ROW):
+        storage.fetch(f"{name}/{ROW}")
+        try:
+            rows[name] = Row.from_json((storage.local / name / ROW).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{storage.address}/{name}/{ROW}: {error}; delete it to do that fit again") from error
+    return rows
 
 
-def summary(rows: list[dict[str, Any]], measure: str) -> tuple[float, float]:
+def summary(rows: Iterable[Row], measure: str) -> tuple[float, float]:
     """Mean of a measure over rows, and the half width of its 95% interval over seeds (Student's t; NaN for one seed).
 
     measure: "iou.uniform", "surface.chamfer" and the like. Each seed's value is its mean over the meshes. Rows that
-    failed have no such value, and are left out.
+    have no such value are left out.
     """
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        if (value := row.value(measure)) is not None:
+            by_seed.setdefault(row.seed, []).append(value)
+    mean, width = interval(np.array([[np.mean(values)] for values in by_seed.values()]).reshape(-1, 1))
+    return float(mean[0]), float(width[0])
+
+
+def interval(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Means (n,) of values (seeds, n), and the half widths of their 95% intervals; NaN where there are too few."""
     from scipy import stats
 
-    by_seed: dict[int, list[float]] = {}
-    group, _, name = measure.partition(".")
+    count, width = values.shape
+    if not count:
+        return np.full(width, np.nan), np.full(width, np.nan)
+    if count == 1:
+        return values[0], np.full(width, np.nan)
+    half = stats.t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count)
+    return values.mean(axis=0), half
+
+
+def curve(rows: Sequence[Row], kind: str) -> list[tuple[float, float, float]]:
+    """IoU while training: (seconds, mean, half width of the 95% interval over seeds), each seed's mean over meshes.
+
+    Between its evaluations a fit's IoU is taken as linear; the curve ends where the first of the fits does.
+    """
+    fits: dict[int, list[np.ndarray[Any, Any]]] = {}
     for row in rows:
-        if row["failure"] is None and row[group] is not None:
-            by_seed.setdefault(row["seed"], []).append(row[group][name])
-    means = np.array([np.mean(values) for values in by_seed.values()])
-    if not len(means):
-        return float("nan"), float("nan")
-    if len(means) == 1:
-        return float(means[0]), float("nan")
-    width = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
-    return float(means.mean()), float(width)
+        points = [(it["seconds"], it["iou"][kind]) for it in row.history if kind in it.get("iou", {})]
+        if points:
+            fits.setdefault(row.seed, []).append(np.array(points, dtype=float))
+    every = [points for own in fits.values() for points in own]
+    if not every:
+        return []
+    first, last = max(points[0, 0] for points in every), min(points[-1, 0] for points in every)
+    longest = max(every, key=len)[:, 0]
+    seconds = np.unique(np.clip(longest, min(first, last), last))
+    means = [np.mean([np.interp(seconds, *points.T) for points in own], axis=0) for own in fits.values()]
+    return list(zip(seconds.tolist(), *(it.tolist() for it in interval(np.array(means))), strict=True))
 
 
-def _tasks(plan: Plan) -> list[tuple[str, str, int]]:
-    return [(path.stem, mapping, seed) for path in plan.meshes for mapping in plan.mappings for seed in plan.seeds]
+def sweep(rows: Sequence[Row], mapping: str, name: str, kind: str) -> list[tuple[float, float, float]]:
+    """IoU against a setting, or against "parameters": (value, mean, half width of the interval), by value."""
+    values: dict[float, list[Row]] = {}
+    for row in rows:
+        value = row.varied.get(name) if name != "parameters" else row.parameters
+        if row.mapping == mapping and row.iou and value:
+            values.setdefault(float(value), []).append(row)
+    return [(value, *summary(some, f"iou.{kind}")) for value, some in sorted(values.items())]
 
 
-def _config(plan: Plan, task: tuple[str, str, int]) -> FitConfig:
-    return dataclasses.replace(plan.config, mapping=task[1], seed=task[2])  # type: ignore[arg-type]
+def _keep_plan(plan: Plan, storage: Storage) -> None:
+    """Write the plan at first; raise ValueError if another is there."""
+    storage.fetch(PLAN)
+    stored, now = storage.local / PLAN, record(plan)
+    if stored.exists():
+        try:
+            same = holds(storage.local, plan)
+            now["meshes"] |= json.loads(stored.read_text(encoding="utf-8"))["meshes"]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{stored}: not the plan of a benchmark ({error}); give another --out") from error
+        if not same:
+            raise ValueError(
+                f"{storage.address}: holds a benchmark of other settings or other meshes of these names; "
+                "give another --out"
+            )
+    write_text(stored, json.dumps(now, indent=2) + "\n")
+    storage.send(PLAN)
 
 
-def _check_plan(plan: Plan, folder: Path) -> None:
-    """Settings and meshes are written at first, and must be the same when it goes on; fits may be added."""
-    stored = folder / PLAN
-    kept = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"meshes": {}}
-    settings = json.loads(json.dumps(dataclasses.asdict(_config(plan, ("", "none", 0)))))
-    now = {"settings": settings, "resolution": plan.resolution}
-    hashes = {path.stem: MeshSource.of(path).sha256 for path in plan.meshes}
-    if stored.exists() and (
-        {key: kept[key] for key in now} != now or {**kept["meshes"], **hashes} != {**hashes, **kept["meshes"]}
-    ):
-        raise ValueError(
-            f"{folder}: holds a benchmark of other settings or other meshes of these names; give another --out"
-        )
-    write_text(stored, json.dumps({**now, "meshes": {**kept["meshes"], **hashes}}, indent=2) + "\n")
+def _write_rows(rows: Sequence[Row], storage: Storage) -> None:
+    write_text(storage.local / ROWS, "".join(row.to_json() + "\n" for row in rows))
+    storage.send(ROWS)
 
 
-def _write_row(folder: Path, path: Path, source: MeshSource, row: dict[str, Any]) -> dict[str, Any]:
-    """Append a row, and see that it is on the disk."""
-    row = {"mesh": path.stem, "sha256": source.sha256, **row}
-    with (folder / ROWS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return json.loads(json.dumps(row))
+def _write_table(rows: Sequence[Row], storage: Storage) -> None:
+    """rows.parquet: a row a fit, a column a measure; what is nested is flattened, but for the histories."""
+    import pyarrow
+    from pyarrow import parquet
+
+    plain = []
+    for row in rows:
+        line = dataclasses.asdict(row)
+        line |= {"varied": json.dumps(line["varied"]), "history": json.dumps(line["history"])}
+        for group in ("iou", "surface"):
+            line |= {f"{group}_{name}": value for name, value in (line.pop(group) or {}).items()}
+        plain.append(line)
+    names = list(dict.fromkeys(name for line in plain for name in line))
+    table = pyarrow.table({name: [line.get(name) for line in plain] for name in names})
+    with write_whole(storage.local / TABLE) as temporary:
+        parquet.write_table(table, temporary)
+    storage.send(TABLE)

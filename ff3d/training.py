@@ -49,11 +49,13 @@ class FitError(RuntimeError):
 class Progress:
     """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row.
 
+    labelling: those of the seconds that went into drawing and labelling points.
     finished: the budget is spent.  interrupted: Ctrl-C was pressed; after the last step both are true.
     """
 
     step: int = 0
     seconds: float = 0.0
+    labelling: float = 0.0
     loss: float = math.nan
     finished: bool = False
     interrupted: bool = False
@@ -88,6 +90,7 @@ def optimise(
     evaluations: int = 10,
     on_evaluation: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
+    spent: float = 0.0,
     progress_bar: bool = False,
 ) -> Progress:
     """Fit `field` in place by Adam on the binary cross-entropy until the budget is spent or Ctrl-C.
@@ -96,13 +99,14 @@ def optimise(
     config.batches_in_pool(k); a function of k alone, so that a resumed fit sees what an undisturbed one sees.
     evaluate: named held-out scores, asked `evaluations` times over the budget; its time is not part of the budget.
     checkpoint: where to keep the state of the unfinished fit; one that is there already is gone on from.
+    spent: seconds of the budget that preparing the labels took before.
     Raises FitError if the loss is no longer finite, or the checkpoint belongs to other settings.
     """
     keep_freed_memory()
     device = field.device
     parameters = list(field.parameters())
     optimizer = torch.optim.Adam(parameters, lr=config.rate, fused=device.type in ("cpu", "cuda"))
-    progress = Progress()
+    progress = Progress(seconds=spent, labelling=spent)
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, field, optimizer, config)
     pool, pool_begins, pool_ends, points, labels = -1, 0, 0, torch.empty(0), torch.empty(0)
@@ -118,7 +122,9 @@ def optimise(
                 while progress.step >= pool_ends:
                     pool += 1
                     pool_begins, pool_ends = pool_ends, pool_ends + config.batches_in_pool(pool) * config.passes
+                drawing = time.perf_counter()
                 drawn, inside = draw(pool)
+                progress.labelling += time.perf_counter() - drawing
                 points = torch.from_numpy(drawn).to(device)
                 labels = torch.from_numpy(inside).to(device, torch.float32)
             start = (progress.step - pool_begins) % config.batches_in_pool(pool) * config.batch_size
@@ -168,6 +174,7 @@ def train(
     held_out: dict[str, LabelledPoints] | None = None,
     on_evaluation: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
+    spent: float = 0.0,
     progress_bar: bool = False,
     source: dict[str, Any] | None = None,
 ) -> Fit:
@@ -181,7 +188,10 @@ def train(
     from ff3d.occupancy import WindingNumberOracle, make_oracle
     from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
 
-    oracle = oracle or make_oracle(mesh)
+    if oracle is None:
+        begun = time.perf_counter()
+        oracle = make_oracle(mesh)
+        spent += time.perf_counter() - begun
     device, precision = where(config)
     cube = (UnitCube.paper if config.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.margin * cube.scale)
@@ -201,7 +211,7 @@ def train(
     )
     result = OccupancyField(
         mapping,
-        width=config.width,
+        width=config.width_for(mapping.features),
         depth=config.depth,
         activation=config.activation,
         cube=cube,
@@ -225,6 +235,7 @@ def train(
         evaluate=lambda it: {kind: iou(it.contains, points) for kind, points in tests.items()},
         on_evaluation=on_evaluation,
         checkpoint=checkpoint,
+        spent=spent,
         progress_bar=progress_bar,
     )
     if isinstance(oracle, WindingNumberOracle) and oracle.known_grid is not None:
@@ -325,6 +336,7 @@ def _row(progress: Progress, config: FitConfig, scores: dict[str, float]) -> dic
     return {
         "step": progress.step,
         "seconds": round(progress.seconds, 3),
+        "labelling": round(progress.labelling, 3),
         "samples": progress.step * config.batch_size,
         "loss": progress.loss,
         "iou": {name: round(score, 6) for name, score in scores.items()},

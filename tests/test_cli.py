@@ -150,12 +150,8 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
     assert "best near the surface" in done.stdout
     assert str(tmp_path / "run") in done.stdout.splitlines()[-1]
     assert {it.name for it in (tmp_path / "run").iterdir()} == {
-        "none",
-        "basic",
-        "compare.png",
-        "report.md",
-        "report.html",
-        "rows.jsonl",
+        *("ball-none-0", "ball-basic-0", "ball.png", "ball-cuts.png", "report.md", "report.html"),
+        *("plan.json", "rows.jsonl", "rows.parquet"),
     }
 
 
@@ -167,7 +163,13 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
         (["fit", "{ball}", "--seconds", "-5"], "seconds must be positive"),
         (["fit", "{ball}", "--device", "abacus"], "abacus"),
         (["compare", "{ball}", "--mapping", "none"], "--mappings"),
-        (["compare", "{ball}", "--mappings", "none", "none"], "each mapping once"),
+        (["compare", "{ball}", "--mappings", "none", "none"], "each once"),
+        (["benchmark", "{ball}", "--vary", "scale"], "SETTING=VALUE"),
+        (["benchmark", "{ball}", "--vary", "scale=1,a"], "scale"),
+        (["benchmark"], "--plan"),
+        (["benchmark", "{ball}", "--out", "abacus://x"], "abacus"),
+        (["benchmark", "{ball}", "--timeout", "-1"], "timeout must be positive"),
+        (["tune", "{ball}", "--mapping", "none"], "--mappings"),
         (["extract", "{tmp}"], "no field.safetensors here"),
         (["extract", "{run}", "-o", "{tmp}/a.step"], ".ply"),
         (["extract", "{run}", "--resolution", "0"], "resolution"),
@@ -201,9 +203,9 @@ def test_compare_goes_on_where_it_was_and_never_into_another_comparison(ball, tm
     command = ["compare", str(ball), *FAST, "--resolution", "16", "--mappings"]
     assert main([*command, "basic", "gaussian"]) == 0
     (tmp_path / "runs" / "ball" / "report.md").unlink()  # as if it had been stopped while drawing
-    stamp = (tmp_path / "runs" / "ball" / "basic" / "field.safetensors").stat().st_mtime_ns
+    stamp = (tmp_path / "runs" / "ball" / "ball-basic-0" / "field.safetensors").stat().st_mtime_ns
     assert main([*command, "basic", "gaussian"]) == 0
-    assert (tmp_path / "runs" / "ball" / "basic" / "field.safetensors").stat().st_mtime_ns == stamp
+    assert (tmp_path / "runs" / "ball" / "ball-basic-0" / "field.safetensors").stat().st_mtime_ns == stamp
     assert main([*command, "basic"]) == 0
     assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball", "ball-2"]
     assert main([*command, "none", "--out", "runs/ball"]) != 0
@@ -214,7 +216,9 @@ def test_debug_shows_the_traceback():
         main(["fit", "absent.obj", "--debug"])
 
 
-@pytest.mark.parametrize("command", ["", "fit", "compare", "extract", "evaluate", "label", "inspect", "samples"])
+@pytest.mark.parametrize(
+    "command", ["", "fit", "compare", "benchmark", "tune", "extract", "evaluate", "label", "inspect", "samples"]
+)
 def test_every_command_has_a_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.labelling import ROWS, find_meshes, label_file, prepare
+from ff3d.labelling import ROWS, label_file, prepare
 from ff3d.mesh import load_mesh, save_mesh
 from ff3d.occupancy import make_oracle
 from ff3d.sampling import SampleMix
@@ -134,13 +134,3 @@ def test_a_scan_is_prepared_too(tmp_path):
     np.savetxt(tmp_path / "scan.xyz", np.concatenate([mesh.vertices, mesh.vertex_normals], axis=1))
     [row] = prepare([tmp_path / "scan.xyz"], tmp_path / "out", count=1000, mix=SampleMix(1.0, ()), margin=0.0)
     assert row["inside"] == pytest.approx(np.pi / 6, abs=0.05)
-
-
-def test_folders_are_searched_and_each_mesh_comes_once(tmp_path):
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    one, two = ball(tmp_path / "deep" / "er" / "b.ply"), ball(tmp_path / "a.stl")
-    (tmp_path / "notes.txt").write_text("no mesh")
-    assert find_meshes([tmp_path, one]) == [two, one]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: no meshes.*\.obj"):
-        find_meshes([tmp_path / "empty"])

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.benchmark import compare, failed_row
-from ff3d.page import COLUMNS, FACES, write_page
+from ff3d.benchmark import reference
+from ff3d.mesh import load_mesh, save_mesh
+from ff3d.page import FACES, write_page
+from ff3d.plan import make_plan
 from ff3d.report import write_report
-from ff3d.runs import MeshSource
-from ff3d.settings import make_config
+from ff3d.storage import Storage
+from ff3d.study import run_study
 
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
 HOSTILE = "</script><script>alert(1)</script>\"'&"
@@ -61,8 +63,8 @@ class Page(HTMLParser):
                 self.bold.append(data)
 
     @property
-    def scene(self):
-        (text,) = [text for attrs, text in self.scripts if attrs.get("id") == "scene"]
+    def scenes(self):
+        (text,) = [text for attrs, text in self.scripts if attrs.get("id") == "scenes"]
         return json.loads(text)
 
 
@@ -75,26 +77,52 @@ def decoded(scene, packed):
     return points * scene["side"] + scene["middle"], faces, np.frombuffer(parts["normals"], np.int8).reshape(-1, 3)
 
 
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
-    path = tmp_path_factory.mktemp("meshes") / "ball.ply"
-    trimesh.creation.icosphere(subdivisions=3).apply_scale(3).apply_translation([10, 0, 0]).export(path)
-    folder = tmp_path_factory.mktemp("compared")
-    config = make_config(steps=200, scale=1.0, learning_rate=0.01, **SMALL)
-    result = compare(path, ("none", "gaussian"), config, folder, resolution=32, command="ff3d compare ball.ply <b>")
-    write_report(result, folder)
-    failed = failed_row(dataclasses.replace(config, mapping="lecture"), f"loss is not finite {HOSTILE}")
-    return dataclasses.replace(result, rows=[*result.rows, failed], shapes=[*result.shapes, None]), folder
+def studied(meshes, mappings, seeds, out, **settings):
+    plan = make_plan(meshes, mappings, seeds, resolution=32, learning_rate=0.01, **{**SMALL, "steps": 200, **settings})
+    return run_study(plan, out, command="ff3d benchmark ball.ply <b>")
 
 
 @pytest.fixture(scope="module")
-def path(comparison):
-    return write_page(*comparison)
+def study(tmp_path_factory):
+    """Two shapes, three arms, two seeds, varied by scale; the last arm's first fit to the box has failed."""
+    folder = tmp_path_factory.mktemp("study")
+    trimesh.creation.icosphere(subdivisions=3).apply_scale(3).apply_translation([10, 0, 0]).export(folder / "ball.ply")
+    trimesh.creation.box().export(folder / "box.ply")
+    meshes = [folder / "ball.ply", folder / "box.ply"]
+    study = studied(meshes, ("none", "gaussian"), (0, 1), folder / "out", vary={"scale": (1.0, 2.0)})
+    write_report(study)
+    rows = [
+        dataclasses.replace(row, iou={}, surface=None, failure=f"loss is not finite {HOSTILE}")
+        if (row.mesh, row.arm, row.seed) == ("box", "gaussian scale=2.0", 0)
+        else row
+        for row in study.rows
+    ]
+    return dataclasses.replace(study, rows=rows)
+
+
+@pytest.fixture(scope="module")
+def path(study):
+    return write_page(study)
 
 
 @pytest.fixture(scope="module")
 def page(path):
     return Page(path.read_text(encoding="utf-8"))
+
+
+def with_shape(study, tmp_path, mesh, *shapes):
+    """A study of one mesh, whose arms have the given shapes."""
+    path = tmp_path / "shape.ply"
+    save_mesh(mesh, path)
+    reference.cache_clear()
+    plan = dataclasses.replace(study.plan, meshes=(path,), vary={}, mappings=("none", "basic")[: max(1, len(shapes))])
+    rows = []
+    for mapping, shape in zip(plan.mappings, shapes, strict=False):
+        folder = tmp_path / f"shape-{mapping}-0"
+        folder.mkdir()
+        save_mesh(shape, folder / "mesh.ply")
+        rows.append(dataclasses.replace(study.rows[0], mesh="shape", arm=mapping, mapping=mapping))
+    return dataclasses.replace(study, plan=plan, rows=rows, storage=Storage(tmp_path), command="")
 
 
 def test_the_page_asks_for_nothing_outside_itself(page, path):
@@ -107,42 +135,43 @@ def test_the_page_asks_for_nothing_outside_itself(page, path):
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "base"}
 
 
-def test_the_tables_numbers_are_the_rows(page, comparison):
-    rows = {cells[0]: cells[1:] for cells in page.rows}
-    for row in comparison[0].rows[:2]:
-        surface = row.surface
-        values = [*row.iou.values(), surface.chamfer, surface.f_score, surface.normal_consistency]
-        values += [row.steps, row.seconds, row.bytes / 1000]
-        numbers = [float(cell.replace(",", "")) for cell in rows[row.mapping]]
-        digits = [4, 4, 4, 5, 4, 4, 0, 1, 0]
-        assert numbers == [round(value, count) for value, count in zip(values, digits, strict=True)]
-    best = max(row.iou["boundary_face"] for row in comparison[0].rows)
-    assert f"{best:.4f}" in page.bold
-    assert "200" not in page.bold  # steps: alike
+def test_the_tables_hold_every_arm_over_all_meshes_and_for_each(page, study):
+    arms = [cells[0] for cells in page.rows if cells[0] != "mapping"]
+    assert arms == study.plan.arms * 3
+    means = [float(cells[2].split(" ")[0]) for cells in page.rows if cells[0] != "mapping"]
+    for mean, (arm, mesh) in zip(means, [(it, name) for name in (None, "ball", "box") for it in arms[:4]], strict=True):
+        values = {}
+        for row in study.of(arm, mesh):
+            if row.iou:
+                values.setdefault(row.seed, []).append(row.iou["boundary_face"])
+        assert mean == pytest.approx(np.mean([np.mean(it) for it in values.values()]), abs=6e-5)
+    assert f"{max(means[:4]):.4f}" in page.bold
 
 
-def test_the_csv_holds_every_digit_and_every_row(page, comparison):
+def test_the_tables_can_be_taken_away(page, study):
     kind, data = page.ids["csv"]["href"].split(",", 1)
     assert kind == "data:text/csv;charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(unquote(data), newline="")))
-    assert [row["mapping"] for row in rows] == ["none", "gaussian", "lecture"]
-    assert float(rows[0]["Chamfer"]) == comparison[0].rows[0].surface.chamfer
-    assert rows[2]["failure"] == comparison[0].rows[2].failure
-    assert rows[2]["IoU uniform"] == ""
+    assert len(rows) == study.plan.fits
+    assert float(rows[0]["chamfer"]) == study.rows[0].surface.chamfer
+    assert unquote(page.ids["latex"]["href"].split(",", 1)[1]).startswith(r"\begin{tabular}")
 
 
-def test_a_failed_mapping_shows_its_reason_and_has_no_mesh(page, comparison):
-    texts = [cells[0] for cells in page.rows]
-    assert f"lecture failed: {comparison[0].rows[2].failure}" in texts
-    assert page.rows[texts.index("lecture")][1:] == ["–"] * len(COLUMNS)  # noqa: RUF001
-    assert [it["name"] for it in page.scene["meshes"]] == ["ground truth", "none", "gaussian"]
+def test_a_failed_fit_shows_its_reason_and_has_no_mesh(page, path, study):
+    text = path.read_text(encoding="utf-8")
+    assert "box, gaussian scale=2.0, seed 0 failed: loss is not finite &lt;/script&gt;" in text
+    ball, box = page.scenes
+    assert [it is None for it in ball["meshes"]] == [False] * 5
+    assert [it is None for it in box["meshes"]] == [False] * 4 + [True]
     radios = [attrs["value"] for tag, attrs in page.tags if tag == "input" and attrs["type"] == "radio"]
-    assert radios == ["ground truth", "none", "gaussian"]
+    assert radios == ["ground truth", *study.plan.arms]
 
 
-def test_the_geometry_decodes_to_the_meshes_within_quantisation(page, comparison):
-    scene, result = page.scene, comparison[0]
-    for packed, mesh in zip(scene["meshes"], [result.mesh, *result.shapes[:2]], strict=True):
+def test_the_geometry_decodes_to_the_meshes_within_quantisation(page, study):
+    scene = page.scenes[0]
+    runs = [study.run(study.of(arm, "ball")[0]) for arm in study.plan.arms]
+    for packed, path in zip(scene["meshes"], [study.plan.meshes[0], *(it / "mesh.ply" for it in runs)], strict=True):
+        mesh = load_mesh(path)
         vertices, faces, normals = decoded(scene, packed)
         assert packed["faces"] == packed["shown"] == len(faces) == len(mesh.faces)
         step = mesh.extents / 65535
@@ -151,63 +180,71 @@ def test_the_geometry_decodes_to_the_meshes_within_quantisation(page, comparison
         assert (turned[mesh.area_faces > 1e-6] > 0.7).all()  # outward, and never smooth over a sharp edge
 
 
-def test_error_colours_are_red_outside_and_blue_inside(comparison, tmp_path):
-    result, _ = comparison
-    shapes = [result.mesh.copy() for _ in range(2)]
-    for shape, factor in zip(shapes, (1.1, 0.9), strict=True):
-        shape.vertices = (shape.vertices - [10, 0, 0]) * factor + [10, 0, 0]
-    changed = dataclasses.replace(result, shapes=[*shapes, None])
-    _, outside, inside = Page(write_page(changed, tmp_path).read_text(encoding="utf-8")).scene["meshes"]
+def test_error_colours_are_red_outside_and_blue_inside(study, tmp_path):
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    shapes = [ball.copy().apply_scale(factor) for factor in (1.1, 0.9)]
+    changed = with_shape(study, tmp_path, ball, *shapes)
+    _, outside, inside = Page(write_page(changed).read_text(encoding="utf-8")).scenes[0]["meshes"]
     red, blue = (np.frombuffer(base64.b64decode(it["colors"]), np.uint8).reshape(-1, 3) for it in (outside, inside))
     assert (red == np.rint(255 * np.array([0.84, 0.12, 0.10]))).all()
     assert (blue == np.rint(255 * np.array([0.10, 0.30, 0.86]))).all()
 
 
-def test_sharp_edges_stay_sharp(comparison, tmp_path):
+def test_sharp_edges_stay_sharp(study, tmp_path):
     box = trimesh.creation.box()
-    changed = dataclasses.replace(comparison[0], mesh=box, rows=[], shapes=[])
-    scene = Page(write_page(changed, tmp_path).read_text(encoding="utf-8")).scene
+    scene = Page(write_page(with_shape(study, tmp_path, box, box)).read_text(encoding="utf-8")).scenes[0]
     _, faces, normals = decoded(scene, scene["meshes"][0])
-    assert (normals[faces] == np.rint(127 * box.face_normals[:, None])).all()
     assert len(normals) == 24
+    assert (np.abs(normals).max(axis=1) == 127).all()
+    assert (np.abs(normals).sum(axis=1) == 127).all()
+    assert (normals[faces[:, 0]] == normals[faces[:, 1]]).all()
 
 
-def test_hostile_names_come_out_as_text(comparison, tmp_path):
-    result, _ = comparison
-    rows = [dataclasses.replace(row, mapping=f"{HOSTILE}{index}") for index, row in enumerate(result.rows)]
-    hostile = dataclasses.replace(result, name=HOSTILE, source=MeshSource(HOSTILE, "0"), rows=rows)
-    plain, written = (Page(write_page(it, tmp_path).read_text(encoding="utf-8")) for it in (result, hostile))
+def test_hostile_names_come_out_as_text(study, tmp_path):
+    rows = [dataclasses.replace(row, failure=row.failure and HOSTILE, device=HOSTILE) for row in study.rows]
+    hostile = dataclasses.replace(study, rows=rows, command=HOSTILE)
+    plain, written = (Page(write_page(it).read_text(encoding="utf-8")) for it in (study, hostile))
     assert [tag for tag, _ in written.tags] == [tag for tag, _ in plain.tags]
     assert [name for _, attrs in written.tags for name in attrs] == [name for _, attrs in plain.tags for name in attrs]
     assert written.scripts[-1] == plain.scripts[-1]
-    assert written.scene["meshes"][1]["name"] == f"{HOSTILE}0"
-    assert written.rows[1][0] == f"{HOSTILE}0"
+    assert HOSTILE in (study.folder / "report.html").read_text(encoding="utf-8").replace("&lt;", "<").replace(
+        "&gt;", ">"
+    ).replace("&#34;", '"').replace("&#39;", "'").replace("&amp;", "&")
 
 
-def test_what_is_not_in_the_folder_is_left_out(comparison, tmp_path):
-    page = Page(write_page(comparison[0], tmp_path).read_text(encoding="utf-8"))
+def test_what_is_not_there_is_left_out(study, tmp_path):
+    bare = dataclasses.replace(study, storage=Storage(tmp_path))
+    (tmp_path / "ball-none-scale=1.0-0").mkdir()
+    shutil.copy(study.folder / "ball-none-scale=1.0-0" / "config.json", tmp_path / "ball-none-scale=1.0-0")
+    page = Page(write_page(bare).read_text(encoding="utf-8"))
     assert "img" not in {tag for tag, _ in page.tags}
-    assert "charts" not in page.ids
+    assert [len([it for it in scene["meshes"] if it]) for scene in page.scenes] == [1, 1]
 
 
-def test_the_page_has_the_picture_the_curves_and_how_it_was_made(page, path, comparison):
-    result, folder = comparison
-    (image,) = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
-    assert base64.b64decode(image.split(",", 1)[1]) == (folder / "compare.png").read_bytes()
+def test_the_page_has_the_pictures_the_curves_and_how_it_was_made(page, path, study):
+    images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    names = ["ball.png", "ball-cuts.png", "box.png", "box-cuts.png"]
+    assert [base64.b64decode(it.split(",", 1)[1]) for it in images] == [
+        (study.folder / it).read_bytes() for it in names
+    ]
     text = path.read_text(encoding="utf-8")
-    assert result.source.sha256 in text
-    assert "ff3d compare ball.ply &lt;b&gt;" in text
+    for row in study.rows:
+        assert row.sha256 in text
+        assert row.tests in text
+    assert "ff3d benchmark ball.ply &lt;b&gt;" in text
+    for against in ("seconds", "scale", "parameters"):
+        assert f"IoU boundary_face against {against}" in text
     lines = [attrs["points"] for tag, attrs in page.tags if tag == "polyline"]
-    assert len(lines) == 4  # two mappings in two charts
-    evaluations = (folder / "none" / "metrics.jsonl").read_text().splitlines()
-    assert len(lines[0].split()) == len(evaluations)
-    points = np.array([pair.split(",") for line in lines for pair in line.split()], dtype=float)
+    bands = [attrs["points"] for tag, attrs in page.tags if tag == "polygon"]
+    assert len(lines) == 2 * (4 + 2 + 2)  # two kinds of points: four arms; two mappings by scale, and by parameters
+    assert len(bands) == len(lines)
+    points = np.array([pair.split(",") for line in [*lines, *bands] for pair in line.split()], dtype=float)
     assert (points >= 0).all()
     assert (points <= [100, 60]).all()
 
 
 @pytest.mark.parametrize("kind", ["closed", "open", "cut apart", "loose"])
-def test_a_large_mesh_is_shown_with_fewer_faces(comparison, tmp_path, kind):
+def test_a_large_mesh_is_shown_with_fewer_faces(study, tmp_path, kind):
     large = trimesh.creation.icosphere(subdivisions=6)
     if kind == "open":
         large = trimesh.Trimesh(large.vertices, large.faces[:-1], process=False)
@@ -215,11 +252,10 @@ def test_a_large_mesh_is_shown_with_fewer_faces(comparison, tmp_path, kind):
         corners = np.arange(3 * len(large.faces)).reshape(-1, 3)
         apart = 1 + (1e-4 * (corners.reshape(-1, 1) // 3 % 7) if kind == "loose" else 0)
         large = trimesh.Trimesh(large.triangles.reshape(-1, 3) * apart, corners, process=False)
-    changed = dataclasses.replace(comparison[0], mesh=large, rows=[], shapes=[])
-    written = write_page(changed, tmp_path)
+    written = write_page(with_shape(study, tmp_path, large, trimesh.creation.box()))
     assert written.stat().st_size < 2.5e6
-    scene = Page(written.read_text(encoding="utf-8")).scene
-    (packed,) = scene["meshes"]
+    (scene,) = Page(written.read_text(encoding="utf-8")).scenes
+    packed = scene["meshes"][0]
     vertices, faces, _ = decoded(scene, packed)
     assert packed["faces"] == len(large.faces)
     assert 0.3 * FACES < packed["shown"] == len(faces) <= FACES
@@ -268,9 +304,8 @@ def test_a_browser_shows_turns_zooms_and_switches_the_meshes(opened, path):
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 50
 
     tab.keyboard.press("2")
-    assert tab.eval_on_selector("#view", "it => it.dataset.shown") in ("ground truth", "none")
     none = seen(tab)
-    assert tab.locator("#view").get_attribute("data-shown") == "none"
+    assert tab.locator("#view").get_attribute("data-shown") == "none scale=1.0"
     assert (none != first).any()
     box = tab.locator("#view").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -283,9 +318,9 @@ def test_a_browser_shows_turns_zooms_and_switches_the_meshes(opened, path):
     tab.get_by_label("error colours").check()
     coloured = seen(tab)
     assert np.ptp(coloured, axis=2).max() > np.ptp(dragged, axis=2).max() + 30
-    tab.get_by_label("gaussian").check()
+    tab.get_by_label("gaussian scale=1.0").check()
     gaussian = seen(tab)
-    assert tab.locator("#view").get_attribute("data-shown") == "gaussian"
+    assert tab.locator("#view").get_attribute("data-shown") == "gaussian scale=1.0"
     assert (gaussian != coloured).any()
     tab.get_by_label("error colours").uncheck()
     tab.keyboard.press("2")
@@ -297,6 +332,18 @@ def test_a_browser_shows_turns_zooms_and_switches_the_meshes(opened, path):
     tab.locator("#view").dblclick()
     assert (seen(tab) == none).all()
     tab.keyboard.press("1")
+    assert (seen(tab) == first).all()
+
+    last = tab.get_by_label("gaussian scale=2.0")
+    last.check()
+    tab.locator("#shapes").select_option("box")
+    box = seen(tab)
+    assert tab.locator("#view").get_attribute("data-shape") == "box"
+    assert tab.locator("#view").get_attribute("data-shown") == "ground truth"  # the last arm has no box
+    assert last.is_disabled()
+    assert (box != first).any()
+    tab.locator("#shapes").select_option("ball")
+    assert not last.is_disabled()
     assert (seen(tab) == first).all()
 
     assert all(url.startswith(("file:", "data:")) for url in asked)
@@ -317,5 +364,5 @@ def test_without_webgl_the_page_says_so_and_keeps_the_picture(opened, path):
     tab.goto(path.as_uri())
     assert "needs WebGL 2" in tab.locator("#no3d").inner_text()
     assert not tab.locator("#viewer").is_visible()
-    assert tab.locator("img").is_visible()
+    assert tab.locator("img").first.is_visible()
     assert not complaints
