@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,8 @@ class Storage:
             self._system, self._root = fsspec.core.url_to_fs(self.address.rstrip("/"))
         except (ImportError, ValueError) as error:
             raise ValueError(f"{self.address}: this address cannot be opened ({error})") from error
-        self._copy = tempfile.TemporaryDirectory(prefix="ff3d-")
-        self.local = Path(self._copy.name)
+        self.local = Path(tempfile.mkdtemp(prefix="ff3d-"))
+        weakref.finalize(self, shutil.rmtree, self.local, ignore_errors=True)
 
     @property
     def remote(self) -> bool:

@@ -31,6 +31,7 @@ def tune(
     *,
     rates: Sequence[float],
     scales: Sequence[float],
+    resolution: int = 96,
     workers: Workers = HERE,
     command: str = "",
     progress_bar: bool = False,
@@ -53,6 +54,7 @@ def tune(
             which,
             tuple(seeds),
             config,
+            resolution,
             vary={name: tuple(values)},
             tuned={mapping: dict(best[mapping]) for mapping in which if mapping in best},
         )

@@ -75,7 +75,8 @@ def test_two_meshes_of_one_name_are_refused(ball, tmp_path):
 def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
     file = tmp_path / "plan.yaml"
     file.write_text(
-        "meshes: [ball.ply]\nmappings: [none, gaussian]\nseeds: [4, 5]\nsteps: 9\nresolution: 24\nvary: {scale: [3, 6]}\n"
+        "meshes: [ball.ply]\nmappings: [none, gaussian]\nseeds: [4, 5]\n"
+        "steps: 9\nresolution: 24\nvary: {scale: [3, 6]}\n"
     )
     made = make_plan([ball], ("none", "gaussian"), (4, 5), steps=9, resolution=24, vary={"scale": (3, 6)})
     assert read_plan(file) == made

@@ -101,8 +101,8 @@ def test_another_mesh_of_the_same_name_is_refused(undisturbed, meshes, tmp_path)
 
 
 def test_what_fails_is_a_row_that_stops_nothing_and_is_done_again_only_when_asked(meshes, tmp_path):
-    sheet = tmp_path / "sheet.ply"
-    save_mesh(trimesh.creation.icosphere(subdivisions=2).slice_plane([0, 0, 0], [0, 0, 1]), sheet)
+    sheet = tmp_path / "sheet.obj"
+    sheet.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0.1\nv 0 1 0\nf 1 2 3 4\n")
     plan = plan_of([sheet, meshes[0]], mappings=("none",))
     study = run_study(plan, tmp_path / "out")
     assert "open" in study.rows[0].failure

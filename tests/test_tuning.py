@@ -30,11 +30,20 @@ def tuned(tmp_path_factory):
 def search(folder):
     config = make_config(**TINY)
     rates, scales = (1e-5, 1e-2, 1e-4), (1.0, 40.0, 4.0)
-    return tune([folder / "ball.ply"], ("none", "gaussian"), (0,), config, folder / "out", rates=rates, scales=scales)
+    return tune(
+        [folder / "ball.ply"],
+        ("none", "gaussian"),
+        (0,),
+        config,
+        folder / "out",
+        rates=rates,
+        scales=scales,
+        resolution=16,
+    )
 
 
 def test_the_best_rate_is_found_and_then_the_best_scale_at_that_rate(tuned):
-    folder, best, (rates, scales) = tuned
+    _, best, (rates, scales) = tuned
     assert {name: set(it) for name, it in best.items()} == {
         "none": {"learning_rate"},
         "gaussian": {"learning_rate", "scale"},
@@ -75,4 +84,13 @@ def test_a_best_value_at_the_edge_is_told(tuned, caplog):
 def test_no_field_at_all_is_an_error_not_a_choice(tuned, tmp_path):
     folder, _, _ = tuned
     with pytest.raises(ValueError, match="gave a field"):
-        tune([folder / "ball.ply"], ("none",), (0,), make_config(**TINY), tmp_path, rates=(1e30,), scales=())
+        tune(
+            [folder / "ball.ply"],
+            ("none",),
+            (0,),
+            make_config(**TINY),
+            tmp_path,
+            rates=(1e30,),
+            scales=(),
+            resolution=16,
+        )
