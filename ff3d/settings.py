@@ -96,7 +96,7 @@ class FitConfig:
                 raise ValueError(f"unknown {setting.name} {getattr(self, setting.name)!r}; known: {', '.join(choices)}")
         for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive, got {value}")
         if not (math.isfinite(self.margin) and self.margin >= 0):
             raise ValueError(f"margin must be 0 or positive, got {self.margin}")

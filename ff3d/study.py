@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from ff3d.benchmark import ROW, Row
 from ff3d.files import write_text, write_whole
 from ff3d.plan import PLAN, Plan, holds, record
-from ff3d.runs import Run
+from ff3d.runs import Run, RunError
 from ff3d.storage import Storage
 from ff3d.workers import Workers
 
@@ -24,6 +25,7 @@ log = logging.getLogger("ff3d")
 
 ROWS, TABLE = "rows.jsonl", "rows.parquet"
 HERE = Workers()
+MANY = 1000  # fits, beyond which rows.jsonl is not written anew after each
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Study:
 
     @property
     def versions(self) -> str:
-        """The libraries' versions, as the first run recorded them."""
+        """The libraries' versions, as the first run that is there recorded them."""
         for row in self.rows:
-            if row.iou:
-                self.storage.fetch(f"{self.run(row).name}/config.json")
+            self.storage.fetch(f"{self.run(row).name}/config.json")
+            with suppress(RunError, KeyError, AttributeError):
                 return ", ".join(f"{name} {it}" for name, it in Run(self.run(row)).record()["versions"].items())
         return ""
 
@@ -107,9 +109,10 @@ def run_study(
             done[task.name] = row
             unfinished += [] if whole else [task.name]
             bar.update(int(whole))
-            if not storage.remote or len(asked) <= 1000:  # of more the rows lie with their runs until the end
+            if len(tasks) <= MANY:  # of more the rows lie with their runs until the end
                 _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
     rows = [done[task.name] for task in tasks if task.name in done]
+    _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
     if any(row.iou for row in rows):
         _write_table(rows, storage)
     return Study(plan, storage, rows, tuple(unfinished), command)

@@ -208,7 +208,7 @@ def test_compare_goes_on_where_it_was_and_never_into_another_comparison(ball, tm
     assert (tmp_path / "runs" / "ball" / "ball-basic-0" / "field.safetensors").stat().st_mtime_ns == stamp
     assert main([*command, "basic"]) == 0
     assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball", "ball-2"]
-    assert main([*command, "none", "--out", "runs/ball"]) != 0
+    assert main([*command, "basic", "--learning-rate", "0.5", "--out", "runs/ball"]) != 0
 
 
 def test_debug_shows_the_traceback():
