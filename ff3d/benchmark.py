@@ -19,7 +19,7 @@ from ff3d.files import write_text
 from ff3d.mapping import DEFAULT_SCALE
 from ff3d.mesh import load_mesh, save_mesh
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
-from ff3d.occupancy import make_oracle
+from ff3d.occupancy import WindingNumberOracle, make_oracle
 from ff3d.runs import MeshSource, Run
 from ff3d.sampling import TEST_KINDS, load_test_sets, test_points
 from ff3d.search import ExtractionError
@@ -132,7 +132,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the fits to one mesh share: the mesh, its labels, the test sets, and the seconds that its oracle took."""
+    """What the fits to one mesh share: the mesh, its labels, the test sets, and the seconds that its oracle took.
+
+    Those seconds are part of each fit's budget, as if it had been the only one.
+    """
 
     mesh: trimesh.Trimesh
     source: MeshSource
@@ -155,6 +158,8 @@ def reference(path: Path, testset: Path | None = None) -> Reference:
     mesh = load_mesh(path)
     begun = time.perf_counter()
     oracle = make_oracle(mesh)
+    if isinstance(oracle, WindingNumberOracle):
+        _ = oracle.grid  # now, so that no fit depends on how many came before it in this process
     seconds = time.perf_counter() - begun
     tests = load_test_sets(testset) if testset else {it: test_points(mesh, it, oracle=oracle) for it in TEST_KINDS}
     return Reference(mesh, MeshSource.of(path), oracle, tests, seconds)
