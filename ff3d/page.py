@@ -282,8 +282,17 @@ def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool)
             for line in lines
         ],
         "ticks": [(f"{it:g}", _height(it, bottom, top)) for it in TICKS if under <= it <= over],
-        "marks": [(f"{at:g}", across(at)) for at in marks],
+        "marks": _apart([(f"{at:g}", across(at)) for at in marks]),
     }
+
+
+def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The marks of an axis but for those whose words would overlap with the one before."""
+    kept = marks[:1]
+    for text, at in marks[1:]:
+        if at - kept[-1][1] > 12:
+            kept.append((text, at))
+    return kept
 
 
 def _round_steps(end: float) -> list[float]:
