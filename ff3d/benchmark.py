@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,11 @@ class Task:
     @property
     def name(self) -> str:
         """The name of its run folder."""
-        return "-".join([self.mesh.stem, *self.arm.split(), str(self.config.seed)])
+        return _run_name(self.mesh.stem, self.arm, self.config.seed)
+
+
+def _run_name(mesh: str, arm: str, seed: int) -> str:
+    return "-".join([mesh, *arm.split(), str(seed)])
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class Row:
     iou: dict[str, float] = dataclasses.field(default_factory=dict)
     surface: SurfaceMetrics | None = None
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder, as of the task's."""
+        return _run_name(self.mesh, self.arm, self.seed)
 
     @classmethod
     def failed(cls, task: Task, reason: str) -> Row:
@@ -140,10 +149,17 @@ class Reference:
     mesh: trimesh.Trimesh
     source: MeshSource
     oracle: Oracle
-    tests: dict[str, LabelledPoints]
     seconds: float
+    testset: Path | None = None
 
-    @property
+    @cached_property
+    def tests(self) -> dict[str, LabelledPoints]:
+        """The test sets: those of the file, or 262,144 points of each kind, drawn with seed 0, when first asked for."""
+        if self.testset:
+            return load_test_sets(self.testset)
+        return {kind: test_points(self.mesh, kind, oracle=self.oracle) for kind in TEST_KINDS}
+
+    @cached_property
     def hash(self) -> str:
         """sha256 of the test sets."""
         digest = hashlib.sha256()
@@ -154,15 +170,14 @@ class Reference:
 
 @lru_cache(maxsize=1)  # the tasks of a mesh follow each other
 def reference(path: Path, testset: Path | None = None) -> Reference:
-    """Load a mesh and its test sets: those of a file, or 262,144 points of each kind, drawn with seed 0."""
+    """Load a mesh, and make its oracle."""
     mesh = load_mesh(path)
     begun = time.perf_counter()
     oracle = make_oracle(mesh)
     if isinstance(oracle, WindingNumberOracle):
         _ = oracle.grid  # now, so that no fit depends on how many came before it in this process
     seconds = time.perf_counter() - begun
-    tests = load_test_sets(testset) if testset else {it: test_points(mesh, it, oracle=oracle) for it in TEST_KINDS}
-    return Reference(mesh, MeshSource.of(path), oracle, tests, seconds)
+    return Reference(mesh, MeshSource.of(path), oracle, seconds, testset)
 
 
 def evaluate(
@@ -186,6 +201,7 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
     done = True
     try:
         truth = reference(task.mesh, task.testset)
+        _ = truth.tests  # what is wrong with them is told before the fit, not after
     except (ValueError, OSError, MemoryError) as error:
         row = Row.failed(task, str(error) or type(error).__name__)
     else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ff3d.benchmark import Task
 from ff3d.data import find_shapes
@@ -52,10 +52,9 @@ class Plan:
     @property
     def fits(self) -> int:
         """How many fits that is."""
-        counts = map(len, (self.meshes, self.mappings, self.seeds, *self.vary.values()))
-        return int(np.prod(list(counts)))
+        return math.prod(map(len, (self.meshes, self.mappings, self.seeds, *self.vary.values())))
 
-    @property
+    @cached_property
     def arms(self) -> list[str]:
         """What is compared, in order: the mappings, and what is varied of their settings."""
         return list(dict.fromkeys(task.arm for task in self.tasks()))

@@ -52,7 +52,7 @@ class Study:
     def versions(self) -> str:
         """The libraries' versions, as the first run that is there recorded them."""
         for row in self.rows:
-            self.storage.fetch(f"{self.run(row).name}/config.json")
+            self.storage.fetch(f"{row.name}/config.json")
             with suppress(RunError, KeyError, AttributeError):
                 return ", ".join(f"{name} {it}" for name, it in Run(self.run(row)).record()["versions"].items())
         return ""
@@ -75,7 +75,7 @@ class Study:
 
     def run(self, row: Row) -> Path:
         """The run folder of a row."""
-        return self.folder / "-".join([row.mesh, *row.arm.split(), str(row.seed)])
+        return self.folder / row.name
 
 
 def run_study(

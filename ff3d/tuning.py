@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 from ff3d.files import write_text
 from ff3d.plan import Plan
 from ff3d.settings import FitConfig
-from ff3d.study import HERE, Study, run_study, summary
+from ff3d.study import HERE, Study, run_study, sweep
 from ff3d.workers import Workers
 
 log = logging.getLogger("ff3d")
 
 TUNED = "tuned.json"
 SCALED = ("positional", "gaussian", "lecture")  # mappings that have a scale
-MEASURE = "iou.boundary_face"
 
 
 def tune(
@@ -63,8 +61,7 @@ def tune(
         if study.missing:
             return {}, studies
         for mapping in which:
-            means = {value: summary(_of(study, mapping, name, value), MEASURE)[0] for value in values}
-            known = {value: mean for value, mean in means.items() if not isnan(mean)}
+            known = {value: mean for value, mean, _ in sweep(study.rows, mapping, name, "boundary_face")}
             if not known:
                 raise ValueError(f"{mapping}: no {name} of {', '.join(map(str, values))} gave a field")
             found = max(known, key=lambda value: known[value])
@@ -73,7 +70,3 @@ def tune(
             best.setdefault(mapping, {})[name] = found
     write_text(out / TUNED, json.dumps(best, indent=2) + "\n")
     return best, studies
-
-
-def _of(study: Study, mapping: str, name: str, value: Any) -> list[Any]:
-    return [row for row in study.rows if row.mapping == mapping and row.varied[name] == value]

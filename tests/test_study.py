@@ -33,14 +33,6 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def meshes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("meshes")
-    save_mesh(trimesh.creation.icosphere(subdivisions=2), folder / "ball.ply")
-    save_mesh(trimesh.creation.box(), folder / "box.ply")
-    return folder / "ball.ply", folder / "box.ply"
-
-
 def plan_of(meshes, **changes):
     settings = {"mappings": ("none", "basic"), "seeds": (0,), "resolution": 16} | changes
     return Plan(tuple(meshes), config=make_config(**TINY), **settings)

@@ -4,10 +4,8 @@ import time
 
 import psutil
 import pytest
-import trimesh
 
 from ff3d.benchmark import ROW
-from ff3d.mesh import save_mesh
 from ff3d.plan import make_plan
 from ff3d.study import run_study
 from ff3d.workers import Workers
@@ -23,14 +21,6 @@ TINY = {
     "learning_rate": 0.01,
     "resolution": 16,
 }
-
-
-@pytest.fixture(scope="module")
-def meshes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("meshes")
-    save_mesh(trimesh.creation.icosphere(subdivisions=2), folder / "ball.ply")
-    save_mesh(trimesh.creation.box(), folder / "box.ply")
-    return [folder / "ball.ply", folder / "box.ply"]
 
 
 def measured(study):
