@@ -22,6 +22,7 @@ import torch
 from ff3d.field import OccupancyField, best_device, best_precision
 from ff3d.mapping import make_mapping
 from ff3d.mesh import UnitCube
+from ff3d.pools import Pool
 from ff3d.settings import make_config
 from ff3d.training import keep_freed_memory, optimise
 
@@ -58,19 +59,20 @@ def main() -> None:
     precision = best_precision(best_device("cpu"))
     cube = UnitCube((0.5, 0.5, 0.5), 1.0)
     mapping = make_mapping("gaussian", count=config.frequencies)
-    field = OccupancyField(mapping, cube=cube, bounds=[[0] * 3, [1] * 3], precision=precision)
+    width, depth = config.width_for(mapping.features), config.layers
+    field = OccupancyField(mapping, width=width, depth=depth, cube=cube, bounds=[[0] * 3, [1] * 3], precision=precision)
     points = np.random.default_rng(0).random((config.pool_size, 3)).astype(np.float32)
-    inside = points[:, 0] < 0.5
-    sizes = [mapping.features, *[config.width] * config.depth, 1]
+    pool = Pool(points, (points[:, 0] < 0.5).astype(np.float32))
+    sizes = [mapping.features, *[width] * depth, 1]
     flops = step_flops(sizes, config.batch_size)
     products, steps = [], []
     for _ in range(options.rounds):
         products.append(max(product_rate(size, DTYPES[precision]) for size in SIZES))
-        progress = optimise(field, lambda _: (points, inside), config)
+        progress = optimise(field, lambda _: pool, config)
         steps.append(flops * progress.step / progress.seconds / 1e9)
     largest, sustained = max(products), statistics.median(steps)
     single = max(product_rate(size, torch.float32) for size in SIZES)
-    print(f"{config.depth} x {config.width}, batch {config.batch_size}, {precision}, {torch.get_num_threads()} threads")
+    print(f"{depth} x {width}, batch {config.batch_size}, {precision}, {torch.get_num_threads()} threads")
     rounds = [", ".join(f"{rate:.0f}" for rate in rates) for rates in (products, steps)]
     print(f"largest {precision} product   {largest:8.0f} GFLOP/s   (each round: {rounds[0]})")
     print(f"largest float32 product    {single:8.0f} GFLOP/s")

@@ -2,7 +2,7 @@
 """Quality at equal seconds: every mapping on every mesh, scored on frozen test sets.
 
     benchmarks/quality.py FOLDER [--names armadillo dragon buddha] [--mappings ..] [--seconds 30 | --steps N]
-                          [--seeds 0] [--preset fast] [--resolution N]
+                          [--seeds 0] [--preset plain] [--resolution N]
 
 FOLDER holds meshes/NAME.obj, testsets/NAME.npz and, for --resolution, score.py, an independent scorer. Prints one
 row a fit: IoU of the field on each frozen set and, with --resolution, of the mesh extracted at that resolution,
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--preset", default="plain")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resolution", type=int, help="also extract and score the mesh")
     options = parser.parse_args()

@@ -246,7 +246,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
         varied=task.varied,
         seed=config.seed,
         failure=failure,
-        frequencies=len(field.mapping.frequencies),
+        frequencies=len(getattr(field.mapping, "frequencies", ())),
         scale=config.scale or DEFAULT_SCALE.get(config.mapping),
         learning_rate=config.rate,
         width=field.width,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, MappingName, make_config
+from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, MappingName, make_config, starting_point
 
 if TYPE_CHECKING:
     from ff3d.field import OccupancyField
@@ -490,10 +490,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
 
 def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
     """The command that the arguments describe. --preset decides what the other settings start from."""
-    presets = [value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"]
-    presets += [it.partition("=")[2] for it in arguments if it.startswith("--preset=")]
-    settings = PRESETS.get(presets[-1] if presets else "fast", PRESETS["fast"])
     command = only or (arguments or [""])[0]
+    preset, seconds = _given(arguments, "--preset"), _number(_given(arguments, "--seconds") or "")
+    if preset not in PRESETS:  # if it is there at all, the parser says what is wrong with it
+        preset = None if command == "fit" else "plain"
+    settings = starting_point(preset, _given(arguments, "--mapping"), None if isinstance(seconds, str) else seconds)
     if command in ("compare", "benchmark", "tune") and any(it.split("=")[0] == "--mapping" for it in arguments):
         raise ValueError(f"{command} takes --mappings (several), not --mapping")
     missing: Any = tyro.MISSING
@@ -526,6 +527,13 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
     )
     picked: Callable[[], int] = tyro.cli(choice, args=arguments, prog=prog, description=about, config=config)
     return picked
+
+
+def _given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value that a flag is given, the last one, before the arguments are parsed."""
+    apart = [value for it, value in pairwise([*arguments, ""]) if it == flag]
+    values = apart + [it.partition("=")[2] for it in arguments if it.startswith(f"{flag}=")]
+    return values[-1] if values else None
 
 
 def _load(run: Path, device: str) -> OccupancyField:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,24 +16,39 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ff3d.cellgrid import SurfaceCells
+from ff3d.cellgrid import OUTSIDE, TOUCHED, SurfaceCells
 from ff3d.files import write_whole
-from ff3d.mapping import InputMapping
+from ff3d.grids import GRID_MAPPINGS, GridMapping
+from ff3d.mapping import InputMapping, Mapping
 from ff3d.mesh import UnitCube, check_points
+from ff3d.quantization import DTYPES, STORAGES, packed, unpacked
 
 if TYPE_CHECKING:
     import trimesh
 
 FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
-VERSIONS = (1, 2)  # 2 holds the surface's cells
+VERSIONS = (1, 2, 3)  # 2 holds the cells that the surface touches; 3 all cells, tables, and smaller numbers
 OUTSIDE_LOGIT = -100.0
+FAR_LOGIT = 10.0  # of a field of distances far from the surface, and of what a guard answers
+GAINS = {"occupancy": 1.0, "distance": FAR_LOGIT}
+LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
+MOST_CELLS = 2**20  # of a cell grid: three times what is made
+OMEGA = 30.0
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     # in place: the layer's own output is not needed again, and memory traffic is a third of a training step
     "relu": lambda x: F.relu(x, inplace=True),
     "gelu": F.gelu,
     "silu": F.silu,
     "sine": torch.sin,
+    # Sitzmann et al. 2020, arXiv:2006.09661, section 3.2
+    "siren": lambda x: torch.sin(OMEGA * x),
+    # Liu et al. 2024, "FINER: Flexible Spectral-bias Tuning in Implicit Neural Representation", arXiv:2312.02434
+    "finer": lambda x: torch.sin(OMEGA * (x.abs() + 1) * x),
+    # Ramasinghe and Lucey 2022, "Beyond Periodicity", arXiv:2111.15135, section 4; the tails end at 2e-9, for products
+    # of numbers under 1e-38 take a processor ten times as long
+    "gaussian": lambda x: torch.exp((x**2 / (-2 * BELL**2)).clamp(min=-20)),
 }
+BELL = 0.1
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -71,29 +87,43 @@ class OccupancyField(nn.Module):
 
     mapping: the input mapping, on unit coordinates.  cube: input coordinates <-> unit coordinates.
     bounds: (2, 3), input coordinates: the box that was sampled in training; outside it everything is outside.
+    target: what it was fitted to, occupancy or distance: then logits far from the surface are +-`FAR_LOGIT`.
     precision: what the network's products run in; weights are float32 always.
     source: where the labels came from (plain JSON values), carried along in the file.
     surface: the coarse cells that the labels' surface touches, if known: extraction then finds thin parts by them.
-    Weights: Glorot normal, biases N(0, 0.01^2), as in the authors' notebook, from `seed`.
+    guarded: `surface` alone says what is inside in the cells that it has a label for. There the network says, beside
+    cells that the surface touches, how far from it a point seems; further away it is not asked.
+    storage: of the numbers in a file (`ff3d.quantization`).
+    Weights: Glorot normal, biases N(0, 0.01^2), as in the authors' notebook, from `seed`; for siren and finer as their
+    authors draw them.
     """
 
     def __init__(
         self,
-        mapping: InputMapping,
+        mapping: Mapping,
         *,
         width: int = 256,
         depth: int = 4,
         activation: str = "relu",
+        target: str = "occupancy",
         cube: UnitCube,
         bounds: ArrayLike,
         precision: str = "float32",
         source: dict[str, Any] | None = None,
         surface: SurfaceCells | None = None,
+        guarded: bool = False,
+        storage: str = "float32",
         seed: int = 0,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        if target not in GAINS:
+            raise ValueError(f"unknown target {target!r}; known: {', '.join(GAINS)}")
+        if storage not in STORAGES:
+            raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")
+        if guarded and surface is None:
+            raise ValueError("a guarded field needs the surface's cells")
         if width < 1 or depth < 1:
             raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
         box = np.array(bounds, dtype=np.float64)
@@ -101,13 +131,13 @@ class OccupancyField(nn.Module):
             raise ValueError(f"bounds must be (2, 3), finite, lower corner first, got {box.tolist()}")
         self.mapping, self.cube, self.bounds = mapping, cube, box
         self.width, self.depth, self.activation = width, depth, activation
-        self.precision, self.source, self.surface = precision, source or {}, surface
+        self.target, self.precision, self.source = target, precision, source or {}
+        self.surface, self.guarded, self.storage = surface, guarded, storage
         sizes = [mapping.features, *[width] * depth, 1]
         self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
-            nn.init.xavier_normal_(layer.weight, generator=generator)  # type: ignore[arg-type]
-            nn.init.normal_(layer.bias, std=0.01, generator=generator)  # type: ignore[arg-type]
+            _draw_weights(layer, activation, generator, first=layer is self.layers[0])
 
     @property
     def parameter_count(self) -> int:
@@ -117,20 +147,20 @@ class OccupancyField(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.mapping.frequencies.device
+        return next(self.parameters()).device
 
     def forward(self, unit_points: Tensor) -> Tensor:
-        """unit_points (n, 3), unit coordinates -> logits (n,) float32."""
+        """unit_points (n, 3), unit coordinates -> the network's logits (n,) float32, without the guard."""
         dtype = PRECISIONS[self.precision]
         activate = ACTIVATIONS[self.activation]
-        if unit_points.requires_grad:
+        if unit_points.requires_grad or (self.mapping.trained and torch.is_grad_enabled()):
             hidden = self.mapping(unit_points).to(dtype)
         else:
             hidden = self.mapping.encode(unit_points, dtype)
         *body, head = (layer for layer in self.layers if isinstance(layer, nn.Linear))
         for layer in body:
             hidden = activate(F.linear(hidden, layer.weight.to(dtype), layer.bias.to(dtype)))
-        return F.linear(hidden, head.weight.to(dtype), head.bias.to(dtype)).squeeze(-1).float()
+        return F.linear(hidden, head.weight.to(dtype), head.bias.to(dtype)).squeeze(-1).float() * GAINS[self.target]
 
     @torch.no_grad()
     def logits(self, points: ArrayLike, *, chunk: int = 2**15) -> NDArray[np.float32]:
@@ -138,12 +168,25 @@ class OccupancyField(nn.Module):
         points = check_points(points)
         answer = np.full(len(points), OUTSIDE_LOGIT, dtype=np.float32)
         inside_box = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(axis=1)
-        asked = np.flatnonzero(inside_box)
-        for start in range(0, len(asked), chunk):
-            rows = asked[start : start + chunk]
-            unit = self.cube.to_unit(points[rows]).astype(np.float32)
-            answer[rows] = self(torch.from_numpy(unit).to(self.device)).cpu().numpy()
+        within = np.flatnonzero(inside_box)
+        for start in range(0, len(within), chunk):
+            rows = within[start : start + chunk]
+            unit = self.cube.to_unit(points[rows])
+            if self.guarded and self.surface is not None:
+                side = self.surface.sides(unit)
+                answer[rows] = np.sign(side) * FAR_LOGIT
+                asked = np.abs(side) < 2
+                rows, side, unit = rows[asked], side[asked], unit[asked]
+                network = self._ask(unit)
+                answer[rows] = np.where(side == 0, network, side * np.maximum(np.abs(network), LEAST_LOGIT))
+            else:
+                answer[rows] = self._ask(unit)
         return answer
+
+    def _ask(self, unit: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The network's logits of unit points."""
+        logits: NDArray[np.float32] = self(torch.from_numpy(unit.astype(np.float32)).to(self.device)).cpu().numpy()
+        return logits
 
     def occupancy(self, points: ArrayLike) -> NDArray[np.float32]:
         """points (n, 3), input coordinates -> the probability of being inside, (n,) float32 in [0, 1]."""
@@ -168,29 +211,57 @@ class OccupancyField(nn.Module):
         settings.setdefault("guide", None if self.surface is None else guide)
         return extract_mesh(self.logits, self.bounds, resolution=resolution, **settings)
 
+    def round_to(self, storage: str) -> None:
+        """Round every number to what a file of this storage holds, and save to such a file from now on."""
+        self.load_state_dict(unpacked(self._packed(storage)))
+        self.storage = storage
+
+    def _packed(self, storage: str) -> dict[str, Tensor]:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        return packed(tensors, storage, kept=("mapping.frequencies",))  # phases, which many cycles multiply
+
     def save(self, path: str | Path) -> None:
         """Write the field to one .safetensors file, whole or not at all. No pickle: loading runs no code."""
         from safetensors.torch import save_file
 
         header = {
-            "version": 1,
+            "version": VERSIONS[-1],
             "mapping": self.mapping.name,
+            "settings": self.mapping.settings,
             "width": self.width,
             "depth": self.depth,
             "activation": self.activation,
+            "target": self.target,
             "precision": self.precision,
+            "storage": self.storage,
             "cube": self.cube.to_json(),
             "bounds": self.bounds.tolist(),
             "source": self.source,
+            "guarded": self.guarded,
+            "surface": None,
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        tensors = self._packed(self.storage)
         if self.surface is not None:
-            cells = self.surface.touched
-            place = {"lower": self.surface.lower.tolist(), "side": self.surface.side, "shape": list(cells.shape)}
-            header |= {"version": 2, "surface": place}
-            tensors["surface.cells"] = torch.from_numpy(np.packbits(cells))
+            labels = self.surface.labels
+            place = {"lower": self.surface.lower.tolist(), "side": self.surface.side, "shape": list(labels.shape)}
+            header |= {"surface": place}
+            squeezed = bytearray(zlib.compress(labels.tobytes(), 9))
+            tensors["surface.cells"] = torch.frombuffer(squeezed, dtype=torch.uint8)
         with write_whole(path) as temporary:
             save_file(tensors, temporary, {FORMAT: json.dumps(header)})
+
+
+def _draw_weights(layer: nn.Module, activation: str, generator: torch.Generator, *, first: bool) -> None:
+    """Weights and biases of a layer before training."""
+    assert isinstance(layer, nn.Linear)
+    if activation in ("siren", "finer"):
+        reach = 1 / layer.in_features if first else math.sqrt(6 / layer.in_features) / OMEGA
+        nn.init.uniform_(layer.weight, -reach, reach, generator=generator)
+        bias = 1.0 if first and activation == "finer" else 1 / math.sqrt(layer.in_features)
+        nn.init.uniform_(layer.bias, -bias, bias, generator=generator)
+    else:
+        nn.init.xavier_normal_(layer.weight, generator=generator)
+        nn.init.normal_(layer.bias, std=0.01, generator=generator)
 
 
 def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
@@ -214,9 +285,9 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     if FORMAT not in metadata:
         raise FieldError(f"{path}: a safetensors file, but not one of ff3d's fields")
     for name, tensor in tensors.items():
-        kind = torch.uint8 if name == "surface.cells" else torch.float32
-        if tensor.dtype != kind or not bool(torch.isfinite(tensor).all()):
-            expected = str(kind).removeprefix("torch.")
+        kinds = (torch.uint8,) if name == "surface.cells" else DTYPES
+        if tensor.dtype not in kinds or not bool(torch.isfinite(tensor).all()):
+            expected = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
             raise FieldError(f"{path}: {name} is not finite {expected}; the fit diverged or the file was changed")
     try:
         header = json.loads(metadata[FORMAT])
@@ -224,7 +295,7 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
             known = " and ".join(map(str, VERSIONS))
             raise FieldError(f"format version {header['version']}, this ff3d reads version {known}: update ff3d?")
         field = _assemble(header, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, zlib.error) as error:
         raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
     chosen = best_device(device)
     if field.precision != "float32":
@@ -232,27 +303,46 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     return field.to(chosen)
 
 
-def _surface(header: dict[str, Any], bits: Tensor) -> SurfaceCells:
+def _surface(header: dict[str, Any], stored: Tensor, version: int) -> SurfaceCells:
     """The cells of a file, checked."""
     shape = tuple(int(n) for n in header["shape"])
     lower, side = np.array(header["lower"], dtype=np.float64), float(header["side"])
     count = math.prod(shape)
-    if len(shape) != 3 or min(shape) < 1 or lower.shape != (3,) or not (np.isfinite(lower).all() and 0 < side < np.inf):
-        raise ValueError(f"surface cells of shape {shape}, side {side}, at {lower.tolist()}")
-    if tuple(bits.shape) != (-(-count // 8),):
-        raise ValueError(f"{tuple(bits.shape)} bytes of surface cells do not fit {shape}")
-    return SurfaceCells(lower, side, np.unpackbits(bits.numpy(), count=count).astype(bool).reshape(shape))
+    if len(shape) != 3 or min(shape) < 1 or count > MOST_CELLS:
+        raise ValueError(f"surface cells of shape {shape}")
+    if lower.shape != (3,) or not (np.isfinite(lower).all() and 0 < side < np.inf):
+        raise ValueError(f"surface cells of side {side}, at {lower.tolist()}")
+    if version == 2:
+        if tuple(stored.shape) != (-(-count // 8),):
+            raise ValueError(f"{tuple(stored.shape)} bytes of surface cells do not fit {shape}")
+        labels = np.where(np.unpackbits(stored.numpy(), count=count), TOUCHED, OUTSIDE).astype(np.uint8)
+    else:
+        plain = zlib.decompressobj().decompress(stored.numpy().tobytes(), count + 1)
+        labels = np.frombuffer(plain, dtype=np.uint8)
+        if len(labels) != count or labels.max() > TOUCHED:
+            raise ValueError(f"{len(labels)} labels of surface cells do not fit {shape}")
+    return SurfaceCells(lower, side, labels.reshape(shape))
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyField:
     """The field of a file's header and tensors; any mismatch raises before a network is built."""
+    version = header["version"]
+    usual: dict[str, Any] = {"target": "occupancy", "storage": "float32", "settings": {}, "guarded": False}
+    header = usual | header
     width, depth = int(header["width"]), int(header["depth"])
-    mapping = InputMapping(header["mapping"], tensors["mapping.frequencies"])
-    surface = _surface(header["surface"], tensors.pop("surface.cells")) if header["version"] == 2 else None
+    cells = tensors.pop("surface.cells", None)
+    tensors = unpacked(tensors)
+    mapping: Mapping
+    if header["mapping"] in GRID_MAPPINGS:
+        mapping = GridMapping(header["mapping"], **header["settings"])
+        expected = {"mapping.table": tuple(mapping.table.shape)}
+    else:
+        mapping = InputMapping(header["mapping"], tensors["mapping.frequencies"])
+        expected = {"mapping.frequencies": tuple(mapping.frequencies.shape)}
+    surface = None if cells is None else _surface(header["surface"], cells, version)
     if mapping.dimension != 3 or header["precision"] not in PRECISIONS:
         raise ValueError(f"dimension {mapping.dimension}, precision {header['precision']!r}")
     sizes = [mapping.features, *[width] * depth, 1] if depth <= len(tensors) else []
-    expected = {"mapping.frequencies": tuple(mapping.frequencies.shape)}
     for index, (m, n) in enumerate(pairwise(sizes)):
         expected |= {f"layers.{index}.weight": (n, m), f"layers.{index}.bias": (n,)}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -264,11 +354,14 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> OccupancyFi
         width=width,
         depth=depth,
         activation=header["activation"],
+        target=header["target"],
         precision=header["precision"],
         cube=UnitCube.from_json(header["cube"]),
         bounds=header["bounds"],
         source=header["source"],
         surface=surface,
+        guarded=bool(header["guarded"]),
+        storage=header["storage"],
     )
     field.load_state_dict(tensors)
     return field

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 GRID_DEFAULTS: dict[str, dict[str, int]] = {
     "grid": {"levels": 4, "coarsest": 16, "finest": 128, "features_per_level": 4},
-    "hash": {"levels": 8, "coarsest": 8, "finest": 512, "features_per_level": 4, "log2_table": 16},
+    "hash": {"levels": 5, "coarsest": 32, "finest": 512, "features_per_level": 4, "log2_table": 17},
     "planes": {"levels": 4, "coarsest": 32, "finest": 256, "features_per_level": 8},
 }
 GRID_MAPPINGS = tuple(GRID_DEFAULTS)
@@ -47,6 +47,7 @@ class GridMapping(nn.Module):
     """
 
     table: nn.Parameter
+    trained = True
     axes: Tensor
     sizes: Tensor
     strides: Tensor

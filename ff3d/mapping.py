@@ -12,22 +12,26 @@ import math
 import torch
 from torch import Tensor, nn
 
-MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture")
-DEFAULT_SCALE = {"positional": 64.0, "gaussian": 12.0, "lecture": 10.0}
+from ff3d.grids import GRID_MAPPINGS, GridMapping
+
+MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture", "learned")
+DEFAULT_SCALE = {"positional": 64.0, "gaussian": 12.0, "lecture": 10.0, "learned": 12.0}
 BLOCK = 1024  # rows whose angles fit the second-level cache
 
 
 class InputMapping(nn.Module):
     """A mapping gamma from (n, d) points to (n, features), fixed by its name and its frequencies.
 
-    frequencies (B in the paper): (m, d) float32, cycles per unit, a buffer that is saved and never trained.
+    frequencies (B in the paper): (m, d) float32, cycles per unit, saved and, but for `learned`, never trained.
 
     - `none`: 2 x - 1, which centres the unit cube on 0; m = 0.
     - `basic`, `positional`, `gaussian`: [sin(2 pi B x), cos(2 pi B x)] / sqrt(m), so that |gamma(x)| = 1.
+    - `learned`: as `gaussian`, and training moves B too.
     - `lecture`: sin(2 pi B x), the sines alone and unscaled.
     """
 
     frequencies: Tensor
+    settings: dict[str, int] = {}  # noqa: RUF012  (it has none)
 
     def __init__(self, name: str, frequencies: Tensor):
         super().__init__()
@@ -36,7 +40,15 @@ class InputMapping(nn.Module):
         if frequencies.ndim != 2 or frequencies.shape[1] < 1 or (name != "none" and len(frequencies) < 1):
             raise ValueError(f"frequencies must have shape (m, d), got {tuple(frequencies.shape)}")
         self.name = name
-        self.register_buffer("frequencies", frequencies.to(torch.float32))
+        if name == "learned":
+            self.frequencies = nn.Parameter(frequencies.to(torch.float32))
+        else:
+            self.register_buffer("frequencies", frequencies.to(torch.float32))
+
+    @property
+    def trained(self) -> bool:
+        """Whether training moves the frequencies."""
+        return self.name == "learned"
 
     @property
     def dimension(self) -> int:
@@ -81,6 +93,9 @@ class InputMapping(nn.Module):
         return features
 
 
+Mapping = InputMapping | GridMapping
+
+
 def make_mapping(
     name: str,
     *,
@@ -89,18 +104,25 @@ def make_mapping(
     scale: float | None = None,
     seed: int = 0,
     notebook: bool = False,
-) -> InputMapping:
-    """Build a mapping by name; the same arguments give the same frequencies, bit for bit.
+    **table: int,
+) -> Mapping:
+    """Build a mapping by name; the same arguments give the same frequencies or table, bit for bit.
 
     - `none`, `basic`: the coordinates themselves; one frequency an axis. Tancik et al. 2020, section 6.
     - `positional`: count // dimension frequencies an axis, spaced evenly in their logarithm from 1 to `scale` (64)
       cycles per unit. `notebook` subtracts 1 from each, as the authors' notebook does: frequencies 0 to 63, so that
       one sine an axis is always zero. Mildenhall et al. 2020 (NeRF); Tancik et al. 2020, section E.2.
     - `gaussian`: `count` rows from N(0, scale^2), scale 12 cycles per unit. Tancik et al. 2020, section E.2.
+    - `learned`: those of `gaussian`, from which training moves on.
     - `lecture`: sin(2 pi s x b) with b ~ N(0, 1) and s = `scale` (10): `count` sines, no cosines, no norm.
+    - `grid`, `hash`, `planes`: a `GridMapping` of the settings `table`; count and scale are not used.
 
     Raises ValueError for an unknown name, a dimension or count under 1, or a scale that is not positive.
     """
+    if name in GRID_MAPPINGS:
+        return GridMapping(name, seed=seed, **table)
+    if table:
+        raise ValueError(f"{', '.join(table)}: settings of {', '.join(GRID_MAPPINGS)}, not of {name}")
     if dimension < 1 or count < dimension:
         raise ValueError(f"count must be at least dimension >= 1, got count={count}, dimension={dimension}")
     scale = DEFAULT_SCALE.get(name, 1.0) if scale is None else scale

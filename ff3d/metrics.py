@@ -64,12 +64,13 @@ def iou(contains: Callable[[Floats], NDArray[np.bool_]], test: LabelledPoints) -
 
 
 def sample_surface(
-    mesh: trimesh.Trimesh, count: int, rng: Generator, *, weight: Literal["area", "face"] = "area"
+    mesh: trimesh.Trimesh, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
 ) -> tuple[Floats, NDArray[np.int64]]:
     """`count` points on the mesh, uniform within a face, and the face of each: (count, 3) float64, (count,).
 
     weight: faces are chosen by their area, or each alike (as in the notebook of Tancik et al. 2020), so that the
-    points crowd where the triangles are small.
+    points crowd where the triangles are small. `even`: by their area too, but in their order, one point in each of
+    `count` equal parts of the whole (stratified sampling): no face has a point more or less than it must.
     Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
     """
     return _sample(_corners(mesh), count, rng, weight)
@@ -142,16 +143,19 @@ def _sample(corners: Floats, count: int, rng: Generator, weight: str) -> tuple[F
         raise ValueError("cannot sample a surface without faces")
     if weight == "face":
         chosen = rng.integers(len(corners), size=count)
-    elif weight == "area":
+    elif weight in ("area", "even"):
         area = np.linalg.norm(_crosses(corners), axis=1)
         cumulative = np.cumsum(area)
         if not cumulative[-1] > 0:
             raise ValueError("cannot sample a surface without area: every face is a line or a point")
         # "right" never lands on a face of zero area; the minimum guards the last step's rounding
-        chosen = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+        place = rng.random(count)
+        if weight == "even":
+            place = (np.arange(count) + place) / count
+        chosen = np.searchsorted(cumulative, place * cumulative[-1], side="right")
         chosen = np.minimum(chosen, np.flatnonzero(area)[-1])
     else:
-        raise ValueError(f"weight must be 'area' or 'face', got {weight!r}")
+        raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
     share = rng.random((count, 2))
     folded = share.sum(axis=1) > 1
     share[folded] = 1 - share[folded]

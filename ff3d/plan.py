@@ -15,7 +15,7 @@ from typing import Any
 from ff3d.benchmark import Task
 from ff3d.data import find_shapes
 from ff3d.runs import MeshSource
-from ff3d.settings import PAPER_MAPPINGS, FitConfig, make_config
+from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, make_config, with_mapping
 
 PLAN = "plan.json"
 
@@ -84,7 +84,7 @@ class Plan:
             Task(
                 path,
                 dataclasses.replace(
-                    self.config, **{"mapping": mapping, "seed": seed, **self.tuned.get(mapping, {}), **varied}
+                    with_mapping(self.config, mapping), **{"seed": seed, **self.tuned.get(mapping, {}), **varied}
                 ),
                 varied,
                 self.resolution,
@@ -141,6 +141,9 @@ def read_plan(path: Path, **usual: Any) -> Plan:
         near = {name: _near(path, name) for name in [*entries["meshes"], entries.get("testsets"), entries.get("tuned")]}
         entries["meshes"] = [near[name] for name in entries["meshes"]]
         entries |= {name: near[entries[name]] for name in ("testsets", "tuned") if isinstance(entries.get(name), str)}
+        if "preset" in entries:  # in place of what is usual by another
+            start = dataclasses.asdict(PRESETS[usual.get("preset", "plain")])
+            usual = {name: it for name, it in usual.items() if name not in start or it != start[name]}
         return make_plan(**{**usual, **entries})
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a plan ({' '.join(str(error).split())})") from error

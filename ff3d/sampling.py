@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +37,12 @@ def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Points:
 
 
 def sample_near_surface(mesh: trimesh.Trimesh, count: int, *, std: float | ArrayLike, rng: Generator) -> Points:
-    """Area-weighted surface points plus Gaussian noise: (count, 3), input coordinates.
+    """Points spread evenly on the surface plus Gaussian noise: (count, 3), input coordinates, in the faces' order.
 
     std: the noise, input units; several widths share the points evenly, in turn.
     Raises ValueError if the mesh has no area.  Source: Tancik et al. 2020, section E.2 (there: over vertices).
     """
-    points, _ = sample_surface(mesh, count, rng)
+    points, _ = sample_surface(mesh, count, rng, weight="even")
     widths = np.atleast_1d(np.asarray(std, dtype=np.float64))
     points += rng.standard_normal((count, 3)) * widths[np.arange(count) % len(widths), None]
     return points
@@ -52,15 +53,17 @@ class SampleMix:
     """Which points a fit asks about: a share uniform in the box, the rest near the surface at several widths.
 
     widths: standard deviations of the noise, in units of the cube's side.
+    everywhere: what draws the uniform points in place of the box, from count and rng, (count, 3) input coordinates.
     """
 
     uniform: float
     widths: tuple[float, ...]
+    everywhere: Callable[[int, Generator], Points] | None = None
 
     def draw(self, mesh: trimesh.Trimesh, bounds: ArrayLike, unit: float, count: int, rng: Generator) -> Points:
         """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
         far = round(count * self.uniform) if self.widths else count
-        points = sample_uniform(bounds, count, rng)
+        points = self.everywhere(count, rng) if self.everywhere else sample_uniform(bounds, count, rng)
         near = rng.permutation(count)[far:]
         if len(near):
             points[near] = sample_near_surface(mesh, len(near), std=unit * np.array(self.widths), rng=rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import dataclasses
 import json
@@ -23,22 +24,25 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ff3d.field import OccupancyField, best_device, best_precision
+from ff3d.field import FAR_LOGIT, OccupancyField, best_device, best_precision
 from ff3d.files import write_whole
+from ff3d.grids import GRID_DEFAULTS
 from ff3d.mapping import make_mapping
 from ff3d.mesh import UnitCube
-from ff3d.settings import FitConfig, make_config
+from ff3d.pools import Pool, Supply
+from ff3d.settings import TABLES, FitConfig, as_plain, make_config
 
 if TYPE_CHECKING:
     import trimesh
 
+    from ff3d.cellgrid import SurfaceCells
     from ff3d.metrics import LabelledPoints
     from ff3d.occupancy import Oracle
 
 log = logging.getLogger("ff3d")
 
 CHECKPOINT_SECONDS = 20.0
-TRAINING_STREAM = 2006_10739  # beside the seed: test points of the same seed are other points
+LOSABLE = 0.0005  # IoU, when numbers are stored in fewer bytes
 
 
 class FitError(RuntimeError):
@@ -71,19 +75,18 @@ class Fit:
     progress: Progress
 
 
-Draw = Callable[[int], tuple[NDArray[np.float32], NDArray[np.bool_]]]
-
-
 def learning_rate_factor(schedule: str, share: float) -> float:
     """The learning rate over its start, when `share` in [0, 1] of the budget is spent."""
     if schedule == "exponential":
         return float(0.01**share)  # a tenth every half: Tancik et al. 2020, 5,000 of 10,000 steps
+    if schedule == "linear":
+        return min(1.0, max(0.0, 2 - 2 * share))
     return min(1.0, share / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def optimise(
     field: OccupancyField,
-    draw: Draw,
+    draw: Callable[[int], Pool],
     config: FitConfig,
     *,
     evaluate: Callable[[OccupancyField], dict[str, float]] | None = None,
@@ -93,45 +96,59 @@ def optimise(
     spent: float = 0.0,
     progress_bar: bool = False,
 ) -> Progress:
-    """Fit `field` in place by Adam on the binary cross-entropy until the budget is spent or Ctrl-C.
+    """Fit `field` in place by Adam until the budget is spent or Ctrl-C.
 
-    draw: k -> the k-th pool, points (n, 3) float32, unit coordinates, and labels (n,) bool, with n the points of
-    config.batches_in_pool(k); a function of k alone, so that a resumed fit sees what an undisturbed one sees.
+    The loss is the binary cross-entropy of the labels, or for a field of distances, the L1 norm of logit -
+    `FAR_LOGIT` tanh(distance).
+    draw: k -> the k-th pool, of config.batches_in_pool(k) batches; a function of k alone, so that a resumed fit sees
+    what an undisturbed one sees.
     evaluate: named held-out scores, asked `evaluations` times over the budget; its time is not part of the budget.
     checkpoint: where to keep the state of the unfinished fit; one that is there already is gone on from.
     spent: seconds of the budget that preparing the labels took before.
-    Raises FitError if the loss is no longer finite, or the checkpoint belongs to other settings.
+    Raises FitError if the loss is no longer finite, if nothing of the seconds is left for a first step, or if the
+    checkpoint belongs to other settings.
     """
     keep_freed_memory()
     device = field.device
+    # tables: as Mueller et al. 2022, arXiv:2201.05989, section 4; most rows are asked about in few of the steps
+    moments: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-15} if config.mapping in TABLES else {}
     parameters = list(field.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.rate, fused=device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.Adam(parameters, lr=config.rate, fused=device.type in ("cpu", "cuda"), **moments)
     progress = Progress(seconds=spent, labelling=spent)
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, field, optimizer, config)
-    pool, pool_begins, pool_ends, points, labels = -1, 0, 0, torch.empty(0), torch.empty(0)
-    loss = torch.tensor(progress.loss)
+    pool, pool_begins, pool_ends = -1, 0, 0
+    loss, last_draw = torch.tensor(progress.loss), 0.0
     begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
 
     def share() -> float:
         return progress.step / config.steps if config.steps else progress.seconds / (config.seconds or 1.0)
 
+    if config.seconds and progress.step == 0 and spent >= config.seconds:
+        raise FitError(f"to prepare the labels took {spent:.1f} s of {config.seconds:g} s; give more seconds")
     with _Interrupt() as interrupt, closing(_Bar(config, enabled=progress_bar)) as bar:
         while share() < 1 and not interrupt.asked:
+            if progress.step >= pool_ends and pool >= 0 and config.seconds:
+                # a pool that would take what is left of the seconds is not worth drawing
+                growth = config.batches_in_pool(pool + 1) / config.batches_in_pool(pool)
+                if config.seconds - progress.seconds < 2 * growth * last_draw:
+                    pool_ends += config.batches_in_pool(pool)
             if progress.step >= pool_ends:
                 while progress.step >= pool_ends:
                     pool += 1
                     pool_begins, pool_ends = pool_ends, pool_ends + config.batches_in_pool(pool) * config.passes
                 drawing = time.perf_counter()
-                drawn, inside = draw(pool)
-                progress.labelling += time.perf_counter() - drawing
-                points = torch.from_numpy(drawn).to(device)
-                labels = torch.from_numpy(inside).to(device, torch.float32)
+                points, targets = (torch.from_numpy(it).to(device, torch.float32) for it in draw(pool))
+                last_draw = time.perf_counter() - drawing
+                progress.labelling += last_draw
             start = (progress.step - pool_begins) % config.batches_in_pool(pool) * config.batch_size
             batch = slice(start, start + config.batch_size)
             for group in optimizer.param_groups:
                 group["lr"] = config.rate * learning_rate_factor(config.schedule, share())
-            loss = F.binary_cross_entropy_with_logits(field(points[batch]), labels[batch])
+            if field.target == "distance":
+                loss = F.l1_loss(field(points[batch]), FAR_LOGIT * targets[batch].tanh())
+            else:
+                loss = F.binary_cross_entropy_with_logits(field(points[batch]), targets[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -184,88 +201,149 @@ def train(
     held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training.
     Otherwise as `optimise`.
     """
-    from ff3d.metrics import iou
-    from ff3d.occupancy import WindingNumberOracle, make_oracle
-    from ff3d.sampling import TEST_KINDS, SampleMix, grown_box, test_points
+    from ff3d.occupancy import make_oracle
+    from ff3d.pointcloud import PointCloudOracle
+    from ff3d.sampling import grown_box
 
+    begun = time.perf_counter()
     if oracle is None:
-        begun = time.perf_counter()
         oracle = make_oracle(mesh)
-        spent += time.perf_counter() - begun
+    if isinstance(oracle, PointCloudOracle) and config.target == "distance":
+        log.info("a point cloud has no distances between its points: fitted to labels")
+        config = replace(config, target="occupancy")
     device, precision = where(config)
     cube = (UnitCube.paper if config.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.margin * cube.scale)
-    mix = SampleMix(config.uniform, config.widths)
-    if held_out is None:
-        held_out = {
-            kind: test_points(mesh, kind, count=2**15, seed=config.seed + 1_000_003, oracle=oracle)
-            for kind in TEST_KINDS
-        }
-    tests = held_out
+    surface = surface_cells(oracle, cube, bounds if config.guarded else None)
+    guarded = config.guarded and surface is not None
+    if config.guarded and not guarded:
+        log.info("not guarded, and points as those of plain: these labels have no cell grid")
+        config = as_plain(config, ("uniform", "widths"))
+    asked = {name: getattr(config, name) for name in GRID_DEFAULTS.get(config.mapping, ())}
     mapping = make_mapping(
         config.mapping,
         count=config.frequencies,
         scale=config.scale,
         seed=config.seed,
         notebook=config.notebook,
+        **{name: value for name, value in asked.items() if value is not None},
     )
     result = OccupancyField(
         mapping,
         width=config.width_for(mapping.features),
-        depth=config.depth,
+        depth=config.layers,
         activation=config.activation,
+        target=config.target,
         cube=cube,
         bounds=bounds,
         precision=precision,
         source=source,
+        surface=surface,
+        guarded=guarded,
         seed=config.seed,
     ).to(device)
     log.info("%s: %d parameters on %s in %s", config.mapping, result.parameter_count, device.type, precision)
 
-    def draw(index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        rng = np.random.default_rng([config.seed, TRAINING_STREAM, index])
-        count = config.batches_in_pool(index) * config.batch_size
-        points = mix.draw(mesh, bounds, cube.scale, count, rng)
-        return cube.to_unit(points).astype(np.float32), oracle(points)
+    def open_space(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        assert surface is not None
+        return np.clip(cube.from_unit(surface.draw(count, rng, cube.to_unit(bounds))), *bounds)
 
+    draw = Supply(mesh, oracle, cube, config, open_space if guarded else None)
+    spent += time.perf_counter() - begun
+    tests = _held_out(mesh, config, oracle, 2**15) if held_out is None else held_out
     progress = optimise(
         result,
         draw,
         config,
-        evaluate=lambda it: {kind: iou(it.contains, points) for kind, points in tests.items()},
+        evaluate=lambda field: _scores(field, tests),
         on_evaluation=on_evaluation,
         checkpoint=checkpoint,
         spent=spent,
         progress_bar=progress_bar,
     )
-    if isinstance(oracle, WindingNumberOracle) and oracle.known_grid is not None:
-        cells = oracle.known_grid.surface_cells()
-        lower = cube.to_unit(oracle.cube.from_unit(cells.lower[None]))[0]
-        result.surface = replace(cells, lower=lower, side=cells.side * oracle.cube.scale / cube.scale)
-    return Fit(result, config, progress)
+    if result.surface is None:  # the grid may have been made since
+        result.surface = surface_cells(oracle, cube)
+    return Fit(_stored(result, mesh, config, oracle), config, progress)
+
+
+def surface_cells(oracle: Oracle, cube: UnitCube, bounds: NDArray[np.float64] | None = None) -> SurfaceCells | None:
+    """The coarse cells of an oracle's cell grid, in the coordinates of `cube`; None if it has none.
+
+    bounds: of a field (2, 3), input coordinates, that the cells are to guard: the grid is made if it can be, and the
+    outermost cells have the labels that hold as far as there.
+    """
+    from ff3d.occupancy import WindingNumberOracle
+
+    if not isinstance(oracle, WindingNumberOracle):
+        return None
+    grid = oracle.known_grid if bounds is None else oracle.grid
+    if grid is None:
+        return None
+    cells = grid.surface_cells()
+    lower = cube.to_unit(oracle.cube.from_unit(cells.lower[None]))[0]
+    cells = replace(cells, lower=lower, side=cells.side * oracle.cube.scale / cube.scale)
+    if bounds is None:
+        return cells
+    return cells.settled(cube.to_unit(bounds), lambda unit: oracle.winding_number(cube.from_unit(unit)))
+
+
+def _held_out(mesh: trimesh.Trimesh, config: FitConfig, oracle: Oracle, count: int) -> dict[str, LabelledPoints]:
+    """Test points of each kind, seeded apart from training."""
+    from ff3d.sampling import TEST_KINDS, test_points
+
+    seed = config.seed + 1_000_003
+    return {kind: test_points(mesh, kind, count=count, seed=seed, oracle=oracle) for kind in TEST_KINDS}
+
+
+def _scores(field: OccupancyField, tests: dict[str, LabelledPoints]) -> dict[str, float]:
+    from ff3d.metrics import iou
+
+    return {kind: iou(field.contains, points) for kind, points in tests.items()}
+
+
+def _stored(field: OccupancyField, mesh: trimesh.Trimesh, config: FitConfig, oracle: Oracle) -> OccupancyField:
+    """The field with its numbers as they will be stored; `auto` takes the smallest storage that costs little IoU."""
+    if config.storage != "auto":
+        field.round_to(config.storage)
+        return field
+    tests = _held_out(mesh, config, oracle, 2**17)  # of 2^15, chance alone gives and takes as much as is losable
+    before = _scores(field, tests)
+    for smaller in ("int8", "float16"):
+        rounded = copy.deepcopy(field)
+        rounded.round_to(smaller)
+        after = _scores(rounded, tests)
+        lost = max(before[kind] - after[kind] for kind in before)
+        if lost <= LOSABLE:
+            log.info("stored as %s: IoU falls by %.5f", smaller, lost)
+            return rounded
+    return field
 
 
 def fit(
     mesh: trimesh.Trimesh,
-    mapping: str = "gaussian",
+    mapping: str | None = None,
     *,
+    preset: str | None = None,
     oracle: Oracle | None = None,
     progress_bar: bool = False,
     **settings: Any,
 ) -> OccupancyField:
-    """Fit a field to a mesh: `ff3d.fit(mesh, mapping="gaussian", seconds=60)`.
+    """Fit a field to a mesh: `ff3d.fit(mesh, seconds=60)`, or with a mapping by name, `ff3d.fit(mesh, "gaussian")`.
 
-    settings: any of `FitConfig`'s; `preset` chooses what the others start from. oracle: labels of one's own.
+    settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
+    else `best` from 60 s on and `fast` under it.  oracle: labels of one's own.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """
-    config = make_config(mapping=mapping, **settings)
+    named = {} if mapping is None else {"mapping": mapping}
+    config = make_config(preset, **named, **settings)
     return train(mesh, config, oracle=oracle, progress_bar=progress_bar).field
 
 
 def where(config: FitConfig) -> tuple[torch.device, str]:
     """The device and the precision that a fit of these settings uses on this machine."""
     device = best_device(config.device)
-    return device, best_precision(device) if config.precision == "auto" else config.precision
+    waves = config.activation in ("siren", "finer", "gaussian")  # which bfloat16 would shift by a tenth of a turn
+    return device, ("float32" if waves else best_precision(device)) if config.precision == "auto" else config.precision
 
 
 def save_checkpoint(

@@ -12,13 +12,14 @@ import ff3d
 PACKAGE = Path(ff3d.__file__).parent
 LAYERS = [
     {"files"},
-    {"formats", "storage"},
-    {"mapping", "grids", "metrics", "mesh", "shapes", "settings", "cellgrid", "search"},
+    {"formats", "storage", "grids", "quantization"},
+    {"mapping", "metrics", "mesh", "shapes", "settings", "cellgrid", "search"},
     {"repair"},
     {"data", "pointcloud", "gpu", "extraction", "cleaning", "exporting", "rendering", "samples", "distance"},
     {"occupancy", "figure", "breaking"},
     {"field", "sampling"},
-    {"training", "labelling", "checking"},
+    {"pools", "labelling", "checking"},
+    {"training"},
     {"runs"},
     {"benchmark"},
     {"plan", "workers"},

@@ -10,7 +10,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ff3d.cellgrid import INSIDE, REACH, UNKNOWN, touched_cells
+from ff3d.cellgrid import INSIDE, REACH, UNKNOWN, SurfaceCells, touched_cells
 from ff3d.mesh import UnitCube
 from ff3d.occupancy import WindingNumberOracle
 
@@ -181,6 +181,75 @@ def test_a_cube_that_holds_no_surface_has_one_label(side):
     corners = oracle._vertices[oracle._faces]
     on_surface = np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], 1000), corners[rng.integers(len(corners), size=1000)])
     assert oracle.grid.may_hold_surface(on_surface + side * (rng.random((1000, 3)) - 0.5), side).all()
+
+
+def test_surface_cells_know_the_side_of_every_point_that_they_have_a_label_for():
+    shape = trimesh.creation.torus(1.0, 0.4)
+    oracle = oracle_of(shape)
+    cells = oracle.grid.surface_cells()
+    points = np.random.default_rng(0).uniform(-0.2, 1.2, (100_000, 3))
+    side, inside = cells.sides(points), oracle.winding_number(oracle.cube.from_unit(points)) > 0.5
+    assert set(np.unique(side)) == {-2, -1, 0, 1, 2}
+    assert np.array_equal(side[side != 0] > 0, inside[side != 0])
+    # 2 is further from the surface than a cell, and from any cell that it touches
+    near = oracle.cube.from_unit(points[:2000])
+    squared, _, _ = igl.point_mesh_squared_distance(near, np.array(shape.vertices), np.array(shape.faces))
+    distance = np.sqrt(squared) / oracle.cube.scale
+    assert distance[np.abs(side[:2000]) == 2].min() > cells.side
+    assert distance[side[:2000] == 0].max() < np.sqrt(3) * cells.side
+
+
+@pytest.mark.parametrize("margin", [0.03, -0.02])  # boxes that reach past the grid, and that end within it
+@pytest.mark.parametrize("whole", [True, False])
+def test_points_are_drawn_uniformly_from_all_of_a_box_that_has_no_label(whole, margin):
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    oracle = oracle_of(ball if whole else holed(ball, lambda middle: middle[:, 2] < 0.8))
+    cells = oracle.grid.surface_cells()
+    top = cells.lower + np.array(cells.labels.shape) * cells.side
+    box = np.array([cells.lower - margin, top + margin])
+    points = cells.draw(50_000, np.random.default_rng(0), box)
+    assert ((points >= box[0]) & (points <= box[1])).all()
+    assert (cells.sides(points) == 0).all()
+    tried = np.random.default_rng(1).uniform(*box, (2_000_000, 3))
+    kept = tried[cells.sides(tried) == 0]
+    beyond = ((kept < cells.lower) | (kept > top)).any(axis=1).mean()
+    assert (beyond > 0.1) == (not whole and margin > 0)  # no closed surface leaves the space about it open
+    bins = [np.linspace(*it, 9) for it in box.T]
+    one, other = (np.histogramdd(it, bins)[0].ravel() / len(it) for it in (points, kept))
+    spread = (one - other) ** 2 / np.maximum(other, 1 / len(kept)) / (1 / len(points) + 1 / len(kept))
+    asked = other * len(points) > 20
+    assert one[~asked].sum() < 0.02
+    assert abs(spread[asked].sum() - asked.sum()) < 5 * np.sqrt(2 * asked.sum())  # chi squared
+
+
+def test_of_a_surface_with_a_hole_the_cells_that_are_not_sure_have_no_label():
+    oracle = oracle_of(holed(trimesh.creation.icosphere(subdivisions=3), lambda middle: middle[:, 2] < 0.8))
+    cells = oracle.grid.surface_cells()
+    assert (cells.labels == UNKNOWN).any()
+    points = np.random.default_rng(0).uniform(0.05, 0.95, (20_000, 3))
+    side, inside = cells.sides(points), oracle.winding_number(oracle.cube.from_unit(points)) > 0.5
+    assert np.array_equal(side[side != 0] > 0, inside[side != 0])
+
+
+def test_outermost_cells_of_a_surface_with_a_hole_have_the_labels_that_hold_in_a_box():
+    oracle = oracle_of(holed(trimesh.creation.icosphere(subdivisions=4), lambda middle: middle[:, 2] < 0.4))
+    cells = oracle.grid.surface_cells()
+    box = np.array([[-0.1] * 3, [1.1] * 3])
+    settled = cells.settled(box, lambda unit: oracle.winding_number(oracle.cube.from_unit(unit)))
+    assert np.array_equal(settled.labels[1:-1, 1:-1, 1:-1], cells.labels[1:-1, 1:-1, 1:-1])
+    top = cells.lower + np.array(cells.labels.shape) * cells.side
+    beyond = np.random.default_rng(0).uniform(*box, (400_000, 3))
+    beyond = beyond[((beyond < cells.lower + cells.side) | (beyond > top - cells.side)).any(axis=1)]
+    assert (cells.sides(beyond) == 0).all()
+    side, inside = settled.sides(beyond), exact(oracle, beyond) > 0.5
+    assert 0.5 < (side != 0).mean() < 1
+    assert np.array_equal(side[side != 0] > 0, inside[side != 0])
+
+
+def test_where_every_cell_has_a_label_no_point_can_be_drawn():
+    cells = SurfaceCells(np.zeros(3), 1.0, np.zeros((3, 3, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match="all of the box has labels"):
+        cells.draw(1, np.random.default_rng(0), np.array([[0.0] * 3, [3.0] * 3]))
 
 
 def test_surface_cells_are_met_by_every_cube_on_the_surface():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.cli import main
+from ff3d.cli import _parse, main
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"steps": 60, "width": 32, "depth": 2, "frequencies": 32, "batch-size": 1024, "pool-size": 4096, "scale": 1}
@@ -28,7 +28,7 @@ def ball(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(ball, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "ball"
-    assert main(["fit", str(ball), "--steps", "400", *FAST[2:], "--out", str(folder)]) == 0
+    assert main(["fit", str(ball), "--mapping", "gaussian", "--steps", "400", *FAST[2:], "--out", str(folder)]) == 0
     return folder
 
 
@@ -43,7 +43,7 @@ def test_fit_without_a_folder_makes_a_new_one_each_time(ball, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(["fit", str(ball), *FAST]) == 0
-    assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball-gaussian", "ball-gaussian-2"]
+    assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball-hash", "ball-hash-2"]
 
 
 @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
@@ -312,3 +312,26 @@ def test_inspect_says_where_labels_are_not_sure_and_whether_another_oracle_agree
     (tmp_path / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0.1\nv 0 1 0\nf 1 2 3 4\n")
     assert main(["inspect", str(tmp_path / "sheet.obj")]) == 0
     assert "labels  refused: an open surface" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "preset", "mapping"),
+    [
+        ([], "fast", "hash"),
+        (["--seconds", "20"], "fast", "hash"),
+        (["--seconds=300"], "best", "hash"),
+        (["--seconds", "300", "--mapping", "gaussian"], "plain", "gaussian"),
+        (["--preset", "fast", "--mapping", "gaussian"], "fast", "gaussian"),
+        (["--preset=small", "--seconds", "300"], "small", "hash"),
+    ],
+)
+def test_fit_picks_the_preset_by_the_mapping_and_the_seconds(arguments, preset, mapping):
+    settings = _parse(["fit", "bunny.obj", *arguments], "ff3d", None).settings
+    assert (settings.preset, settings.mapping) == (preset, mapping)
+    assert (settings.target, settings.guarded) == (("occupancy", False) if preset == "plain" else ("distance", True))
+
+
+@pytest.mark.parametrize("command", ["compare", "benchmark", "tune"])
+def test_comparisons_start_from_plain_settings(command):
+    settings = _parse([command, "bunny.obj", "--seconds", "300"], "ff3d", None).settings
+    assert (settings.preset, settings.target, settings.guarded) == ("plain", "occupancy", False)

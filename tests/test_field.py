@@ -1,5 +1,6 @@
 import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ff3d.cellgrid import INSIDE, OUTSIDE, TOUCHED, SurfaceCells
 from ff3d.field import (
     ACTIVATIONS,
+    FAR_LOGIT,
     OUTSIDE_LOGIT,
     FieldError,
     OccupancyField,
@@ -18,16 +21,25 @@ from ff3d.field import (
     best_precision,
     load_field,
 )
+from ff3d.grids import GRID_MAPPINGS
 from ff3d.mapping import MAPPINGS, make_mapping
 from ff3d.mesh import UnitCube
+from ff3d.quantization import STORAGES
 
 BOX = [[-1.0, -2.0, 3.0], [1.0, 2.0, 4.0]]
 CUBE = UnitCube((0.0, 0.0, 3.5), 5.0)
 
 
+TABLES = {"levels": 3, "coarsest": 4, "finest": 16, "features_per_level": 2}
+SURFACE = SurfaceCells(
+    np.array([0.2, -0.1, 0.3]), 0.1, np.random.default_rng(0).integers(4, size=(7, 13, 5), dtype="u1")
+)
+
+
 def make_field(mapping="gaussian", **settings):
+    table = TABLES if mapping in GRID_MAPPINGS else {}
     settings = {"width": 32, "depth": 2, "cube": CUBE, "bounds": BOX, "source": {"name": "box.obj"}} | settings
-    return OccupancyField(make_mapping(mapping, count=24), **settings)
+    return OccupancyField(make_mapping(mapping, count=24, **table), **settings)
 
 
 def points_in_box(count=500, seed=0):
@@ -37,20 +49,36 @@ def points_in_box(count=500, seed=0):
 
 @settings(max_examples=20)
 @given(
-    mapping=st.sampled_from(MAPPINGS),
+    mapping=st.sampled_from(MAPPINGS + GRID_MAPPINGS),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
-    width=st.integers(1, 40),
-    depth=st.integers(1, 4),
-    seed=st.integers(0, 99),
+    target=st.sampled_from(["occupancy", "distance"]),
+    guarded=st.booleans(),
+    storage=st.sampled_from(STORAGES),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(0, 99)),
 )
-def test_save_then_load_is_the_same_field_bit_for_bit(tmp_path_factory, mapping, activation, width, depth, seed):
+def test_save_then_load_is_the_same_field_bit_for_bit(
+    tmp_path_factory, mapping, activation, target, guarded, storage, size
+):
     path = tmp_path_factory.mktemp("field") / "field.safetensors"
-    field = make_field(mapping, activation=activation, width=width, depth=depth, seed=seed)
+    width, depth, seed = size
+    field = make_field(
+        mapping,
+        activation=activation,
+        target=target,
+        guarded=guarded,
+        surface=SURFACE if guarded else None,
+        width=width,
+        depth=depth,
+        seed=seed,
+    )
+    field.round_to(storage)
     field.save(path)
     loaded = load_field(path, device="cpu")
     assert loaded.state_dict().keys() == field.state_dict().keys()
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in field.state_dict().items())
     assert (loaded.cube, loaded.source, loaded.activation) == (field.cube, field.source, activation)
+    assert (loaded.target, loaded.guarded, loaded.storage) == (target, guarded, storage)
+    assert loaded.mapping.settings == field.mapping.settings
     assert np.array_equal(loaded.bounds, field.bounds)
     assert np.array_equal(field.logits(points_in_box()), loaded.logits(points_in_box()))
 
@@ -167,7 +195,23 @@ def rewrite(path, *, tensors=None, **changes):
         ({"tensors": {"mapping.frequencies": torch.zeros(7, 3)}}, "do not fit"),
         ({"tensors": {"mapping.frequencies": torch.zeros(24, 2)}}, "dimension 2"),
         ({"precision": "int4"}, "do not make a field"),
-        ({"tensors": {"layers.0.bias": torch.zeros(32, dtype=torch.float16)}}, "not finite float32"),
+        (
+            {"tensors": {"layers.0.bias": torch.zeros(32, dtype=torch.float64)}},
+            "not finite float32 or float16 or int8 or bfloat16",
+        ),
+        ({"tensors": {"layers.1.weight": torch.zeros(32, 32, dtype=torch.int8)}}, "8-bit numbers without their scales"),
+        (
+            {
+                "tensors": {
+                    "layers.1.weight": torch.full((32, 32), 127, dtype=torch.int8),
+                    "layers.1.weight.scales": torch.full((16,), 3e38, dtype=torch.bfloat16),
+                }
+            },
+            "scales that are not finite",
+        ),
+        ({"storage": "zip"}, "unknown storage 'zip'"),
+        ({"target": "colour"}, "unknown target 'colour'"),
+        ({"guarded": True}, "a guarded field needs"),
     ],
 )
 def test_a_field_file_that_cannot_be_right_is_refused_by_name(tmp_path, change, says):
@@ -189,6 +233,9 @@ def test_a_field_file_that_cannot_be_right_is_refused_by_name(tmp_path, change, 
         {"bounds": []},
         {"activation": "eval"},
         {"mapping": "other"},
+        {"mapping": "hash", "settings": {"log2_table": 40}},
+        {"mapping": "grid", "settings": {"finest": 4096, "levels": 9}},
+        {"mapping": "hash", "settings": {"levels": "8"}},
     ],
 )
 def test_a_forged_header_is_refused_before_anything_large_is_made(tmp_path, header):
@@ -197,6 +244,73 @@ def test_a_forged_header_is_refused_before_anything_large_is_made(tmp_path, head
     rewrite(path, **header)
     with pytest.raises(FieldError, match="do not make a field"):
         load_field(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "place"),
+    [
+        (zlib.compress(bytes(10**6)), {}),  # more than it says
+        (zlib.compress(bytes(454)), {}),
+        (zlib.compress(b"\x04" * 455), {}),
+        (b"no zlib", {}),
+        (zlib.compress(bytes(455)), {"side": 0}),
+        (zlib.compress(bytes(455)), {"lower": [0, 0, math.nan]}),
+        (zlib.compress(bytes(455)), {"shape": [10**9, 10**9, 10**9]}),
+        (zlib.compress(bytes(455)), {"shape": [455]}),
+    ],
+)
+def test_forged_cells_of_a_surface_are_refused(tmp_path, cells, place):
+    path = tmp_path / "field.safetensors"
+    make_field(surface=SURFACE, guarded=True).save(path)
+    stored = {"lower": SURFACE.lower.tolist(), "side": SURFACE.side, "shape": list(SURFACE.labels.shape)}
+    tensor = torch.frombuffer(bytearray(cells), dtype=torch.uint8)
+    rewrite(path, tensors={"surface.cells": tensor}, surface=stored | place)
+    with pytest.raises(FieldError, match="do not make a field"):
+        load_field(path)
+
+
+def test_a_file_of_the_second_version_is_read(tmp_path):
+    path, field = tmp_path / "field.safetensors", make_field()
+    touched = SURFACE.labels == TOUCHED
+    place = {"lower": SURFACE.lower.tolist(), "side": SURFACE.side, "shape": list(touched.shape)}
+    field.save(path)
+    header = json.loads(safe_open(path, framework="pt").metadata()["ff3d.field"])
+    for new in ("settings", "target", "storage", "guarded"):
+        del header[new]
+    tensors = field.state_dict() | {"surface.cells": torch.from_numpy(np.packbits(touched))}
+    save_file(tensors, path, {"ff3d.field": json.dumps(header | {"version": 2, "surface": place})})
+    loaded = load_field(path, device="cpu")
+    assert np.array_equal(loaded.surface.labels, np.where(touched, TOUCHED, OUTSIDE))
+    assert (loaded.guarded, loaded.target) == (False, "occupancy")
+    assert np.array_equal(loaded.logits(points_in_box()), field.logits(points_in_box()))
+
+
+def test_a_guard_says_the_side_and_the_network_the_rest():
+    plain, guarded = make_field(), make_field(surface=SURFACE, guarded=True)
+    points = points_in_box(20_000)
+    place = np.clip(np.floor((CUBE.to_unit(points) - SURFACE.lower) / SURFACE.side).astype(int), 0, (6, 12, 4))
+    label = SURFACE.labels[tuple(place.T)]
+    logits, network = guarded.logits(points), plain.logits(points)
+    assert (logits[label == OUTSIDE] < 0).all()
+    assert (logits[label == INSIDE] > 0).all()
+    np.testing.assert_allclose(logits[label > INSIDE], network[label > INSIDE], atol=1e-6)  # another batch, other sums
+    assert (np.abs(logits[label <= INSIDE]) >= np.minimum(np.abs(network[label <= INSIDE]), 1e-3)).all()
+    assert set(np.unique(np.abs(logits[label <= INSIDE]) == FAR_LOGIT)) <= {False, True}
+
+
+def test_far_from_the_surface_a_guarded_field_does_not_ask_its_network():
+    labels = np.full((9, 9, 9), OUTSIDE, dtype=np.uint8)
+    labels[4, 4, 4], labels[:3] = TOUCHED, INSIDE
+    field = make_field(
+        surface=SurfaceCells(np.zeros(3), 1 / 9, labels), guarded=True, bounds=[[-2.5, -2.5, 1], [2.5, 2.5, 6]]
+    )
+    torch.nn.init.constant_(field.layers[-1].bias, 1e6)
+    points = np.random.default_rng(0).uniform([-2.4, -2.4, 1.1], [2.4, 2.4, 5.9], size=(20_000, 3))
+    logits, away = field.logits(points), np.abs(CUBE.to_unit(points) - 0.5).max(axis=1) * 9
+    inside = CUBE.to_unit(points)[:, 0] < 1 / 3
+    assert (logits[away < 0.5] > 1e5).all()
+    assert (logits[(away > 0.5) & (away < 1.5) & ~inside] < -1e5).all()
+    assert np.array_equal(logits[away > 1.5], np.where(inside, FAR_LOGIT, -FAR_LOGIT)[away > 1.5])
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"ff3d.field": "{}"}, {"ff3d.field": "[not json"}])
@@ -224,6 +338,9 @@ def test_truncated_missing_and_foreign_files_are_refused_by_name(tmp_path):
     [
         ({"activation": "step"}, "known: relu, gelu, silu, sine"),
         ({"width": 0}, "at least 1"),
+        ({"target": "colour"}, "known: occupancy, distance"),
+        ({"storage": "zip"}, "known: float32, float16, int8"),
+        ({"guarded": True}, "needs the surface's cells"),
         ({"bounds": [[0, 0, 0], [1, 1, 0]]}, "lower corner first"),
         ({"bounds": [[0, 0, 0], [1, 1, math.inf]]}, "finite"),
     ],
@@ -247,3 +364,15 @@ def test_an_absent_device_is_an_error_that_says_so():
 def test_precision_is_one_of_the_two_on_this_machine():
     assert best_precision(torch.device("cpu")) in ("float32", "bfloat16")
     assert best_precision(torch.device("mps")) == "float32"
+
+
+def test_a_gaussian_unit_is_a_bell_whose_tails_are_no_subnormal_numbers():
+    x = torch.linspace(-3, 3, 6001, requires_grad=True)
+    y = ACTIVATIONS["gaussian"](x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    x = x.detach()
+    bell = torch.exp(-(x**2) / 0.02)
+    assert torch.allclose(y, bell, atol=3e-9)
+    assert torch.allclose(slope, -x / 0.01 * bell, atol=3e-7)
+    for numbers in (y, slope):
+        assert ((numbers == 0) | (numbers.abs() > 1e-30)).all()

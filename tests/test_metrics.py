@@ -91,6 +91,14 @@ def test_faces_are_chosen_by_area_or_each_alike(weight, share):
     assert np.array_equal(points[:, 0] < 5, faces == 0)
 
 
+@pytest.mark.parametrize("count", [1, 7, 1000, 1003])
+def test_even_points_are_as_many_on_each_face_as_its_area_is_worth(count):
+    for seed in range(5):
+        _, faces = sample_surface(two_triangles(), count, np.random.default_rng(seed), weight="even")
+        assert abs((faces == 0).sum() - 0.9 * count) < 1
+        assert (np.diff(faces) >= 0).all()
+
+
 def test_points_are_uniform_within_a_face():
     points, faces = sample_surface(two_triangles(), 40_000, np.random.default_rng(0))
     x, y = points[faces == 0, :2].T / 3
@@ -105,7 +113,7 @@ def test_points_are_uniform_within_a_face():
 
 
 @pytest.mark.parametrize("count", [0, 1, 12_345])
-@pytest.mark.parametrize("weight", ["area", "face"])
+@pytest.mark.parametrize("weight", ["area", "face", "even"])
 def test_exactly_count_points_come_back_on_their_faces(count, weight):
     shape = sphere(1)
     points, faces = sample_surface(shape, count, np.random.default_rng(0), weight=weight)
@@ -145,7 +153,7 @@ def test_a_surface_that_cannot_be_sampled_is_refused(shape, expected):
 
 
 def test_an_unknown_weight_is_refused():
-    with pytest.raises(ValueError, match="'area' or 'face', got 'vertex'"):
+    with pytest.raises(ValueError, match="'area', 'face' or 'even', got 'vertex'"):
         sample_surface(two_triangles(), 10, np.random.default_rng(0), weight="vertex")
 
 

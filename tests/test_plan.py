@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 import trimesh
 
 from ff3d.plan import Plan, holds, make_plan, read_plan, read_tuned
-from ff3d.settings import make_config
+from ff3d.settings import PRESETS, make_config
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
     )
     made = make_plan([ball], ("none", "gaussian"), (4, 5), steps=9, resolution=24, vary={"scale": (3, 6)})
     assert read_plan(file) == made
-    assert read_plan(file, mappings=("none",), preset="fast") == made  # the file goes before what is usual
+    assert read_plan(file, mappings=("none",), preset="plain") == made  # the file goes before what is usual
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,17 @@ def test_a_file_that_tune_did_not_write_is_named(tmp_path, text):
 
 def test_an_empty_folder_holds_no_plan(ball, tmp_path):
     assert not holds(tmp_path / "nothing", make_plan([ball]))
+
+
+def test_a_preset_in_a_file_takes_the_place_of_all_that_is_usual(ball, tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text("meshes: [ball.ply]\npreset: small\nmappings: [hash]\nsteps: 9\nband: 0.01\n")
+    config = read_plan(file, **dataclasses.asdict(PRESETS["plain"])).config
+    assert config == make_config("small", steps=9, band=0.01)
+
+
+def test_the_table_of_a_preset_is_for_its_own_mapping(ball):
+    plan = make_plan([ball], ("hash", "grid"), (0,), preset="best", steps=9, levels=3)
+    hashed, grid = (task.config for task in plan.tasks())
+    assert (hashed.levels, hashed.finest, hashed.log2_table) == (3, 1024, 19)
+    assert (grid.levels, grid.finest, grid.log2_table) == (3, None, None)

@@ -4,21 +4,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 
-from ff3d.field import OccupancyField
+from ff3d.distance import TruncatedDistance
+from ff3d.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.mapping import make_mapping
 from ff3d.mesh import UnitCube
 from ff3d.metrics import iou
+from ff3d.occupancy import WindingNumberOracle
+from ff3d.pointcloud import PointCloud, PointCloudOracle
 from ff3d.sampling import test_points
-from ff3d.settings import make_config
+from ff3d.settings import MappingName, make_config
 from ff3d.training import FitError, fit, learning_rate_factor, load_checkpoint, optimise, train
 
+POINTS = np.random.default_rng(1).uniform(-1.5, 1.5, (20_000, 3))
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 8192, "passes": 2}
 
 
@@ -38,6 +44,15 @@ def make_field(seed=0):
     return OccupancyField(mapping, width=32, depth=2, cube=cube, bounds=[[0] * 3, [1] * 3], seed=seed)
 
 
+TABLE = {"levels": 3, "coarsest": 8, "finest": 32}
+
+
+def make_table(seed=0, target="occupancy"):
+    mapping = make_mapping("hash", seed=seed, **TABLE, log2_table=10)
+    cube = UnitCube((0.5, 0.5, 0.5), 1.0)
+    return OccupancyField(mapping, width=32, depth=2, cube=cube, bounds=[[0] * 3, [1] * 3], seed=seed, target=target)
+
+
 def weights(field):
     return [tensor.clone() for tensor in field.state_dict().values()]
 
@@ -54,12 +69,114 @@ def test_the_same_seed_twice_is_the_same_field_bit_for_bit(torus, precision):
     assert not same(first, fit(torus, seed=4, **settings))
 
 
-@pytest.mark.parametrize("mapping", ["none", "basic", "positional", "gaussian", "lecture"])
+@pytest.mark.parametrize("mapping", get_args(MappingName))
 def test_every_mapping_learns_a_torus(torus, mapping):
-    scale = {"gaussian": 1.0, "lecture": 0.5, "positional": 4.0}.get(mapping)
+    scale = {"gaussian": 1.0, "learned": 1.0, "lecture": 0.5, "positional": 4.0}.get(mapping)
     field = fit(torus, mapping, steps=300, scale=scale, learning_rate=0.01, device="cpu", **SMALL)
     # raw coordinates learn slowly: that is the point of the other mappings
     assert iou(field.contains, test_points(torus, "uniform", count=20_000)) > (0.5 if mapping == "none" else 0.9)
+
+
+@pytest.mark.parametrize("activation", ["siren", "finer", "gaussian"])
+def test_waves_learn_a_torus_from_raw_coordinates_in_float32(torus, activation):
+    settings = {**SMALL, "width": 64}
+    rate = 1e-2 if activation == "gaussian" else 1e-3
+    result = train(torus, make_config(mapping="none", activation=activation, learning_rate=rate, steps=300, **settings))
+    assert result.field.precision == "float32"
+    assert iou(result.field.contains, test_points(torus, "uniform", count=20_000)) > 0.95
+
+
+@pytest.mark.parametrize("mapping", ["learned", "hash"])
+def test_training_moves_what_a_mapping_learns(mapping):
+    field = make_table() if mapping == "hash" else make_field()
+    if mapping == "learned":
+        cube = UnitCube((0.5, 0.5, 0.5), 1.0)
+        field = OccupancyField(
+            make_mapping("learned", count=16), width=8, depth=1, cube=cube, bounds=[[0] * 3, [1] * 3]
+        )
+    before = [it.clone() for it in field.mapping.parameters()]
+    optimise(field, half_space, make_config(mapping=mapping, steps=3, **SMALL))
+    assert len(before) == 1
+    assert not torch.equal(before[0], next(iter(field.mapping.parameters())))
+
+
+def test_the_fast_preset_is_guarded_and_learns_distances_and_says_nothing_in_empty_space(torus):
+    field = fit(torus, preset="fast", steps=300, device="cpu", storage="float32")
+    assert (field.guarded, field.target, field.mapping.name) == (True, "distance", "hash")
+    assert iou(field.contains, test_points(torus, "uniform", count=50_000)) > 0.995
+    assert iou(field.contains, test_points(torus, "boundary", count=50_000)) > 0.97
+    points = np.random.default_rng(0).uniform(*field.bounds, size=(200_000, 3))
+    away = np.abs(np.hypot(np.hypot(points[:, 0], points[:, 1]) - 1, points[:, 2]) - 0.4)
+    far = away > 4 * field.surface.side * field.cube.scale
+    true = np.hypot(np.hypot(points[:, 0], points[:, 1]) - 1, points[:, 2]) < 0.4
+    assert np.array_equal(field.logits(points)[far], np.where(true, FAR_LOGIT, -FAR_LOGIT)[far])
+
+
+def test_a_field_of_distances_says_how_far_the_surface_is(torus):
+    config = make_config(
+        "fast", steps=400, band=0.01, widths=(0.003, 0.01), device="cpu", **SMALL | {"batch_size": 4096}
+    )
+    field = train(torus, config).field
+    rng = np.random.default_rng(5)
+    points = test_points(torus, "boundary", count=20_000, seed=int(rng.integers(100))).points
+    distance = TruncatedDistance(torus.vertices, torus.faces, 0.1, unit=field.cube.scale)
+    true = FAR_LOGIT * np.tanh(distance.signed(points, WindingNumberOracle(torus)) / 0.01)
+    assert np.abs(field.logits(points) - true).mean() < 0.8
+
+
+def test_the_space_about_an_open_shape_is_learnt_to_be_empty_as_far_as_the_box_goes():
+    ball = trimesh.creation.icosphere(subdivisions=4)
+    open_ball = trimesh.Trimesh(ball.vertices, ball.faces[ball.triangles_center[:, 2] < 0.9], process=False)
+    field = fit(open_ball, preset="fast", steps=150, device="cpu", storage="float32")
+    points = np.random.default_rng(0).uniform(*field.bounds, (200_000, 3))
+    far = (np.abs(points) > 1.01).any(axis=1)
+    assert far.mean() > 0.1
+    assert field.contains(points[far]).mean() < 1e-4
+
+
+def test_what_has_no_cell_grid_is_fitted_without_a_guard(torus, caplog):
+    caplog.set_level("INFO", logger="ff3d")
+    config = make_config("fast", steps=3, device="cpu", target="occupancy", **SMALL)
+    result = train(torus, config, oracle=lambda points: points[:, 0] > 0)
+    assert not result.field.guarded
+    assert "not guarded" in caplog.text
+    plain = make_config("plain")
+    assert (result.config.uniform, result.config.widths) == (plain.uniform, plain.widths)
+    given = train(torus, replace(config, uniform=0.3), oracle=lambda points: points[:, 0] > 0)
+    assert (given.config.uniform, given.config.widths) == (0.3, plain.widths)
+
+
+def test_a_point_cloud_is_fitted_to_labels(caplog):
+    caplog.set_level("INFO", logger="ff3d")
+    points = trimesh.creation.icosphere(subdivisions=4).vertices
+    oracle = PointCloudOracle(PointCloud(np.array(points), np.array(points)))
+    result = train(oracle.surface, make_config("fast", steps=150, device="cpu", batch_size=1024), oracle=oracle)
+    assert result.field.target == "occupancy"
+    assert "fitted to labels" in caplog.text
+    asked = np.random.default_rng(0).uniform(-1, 1, (5000, 3))
+    assert (result.field.contains(asked) == (np.linalg.norm(asked, axis=1) < 1)).mean() > 0.97
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "auto"])
+def test_a_field_is_stored_as_it_is_told_to_or_where_it_costs_little(torus, tmp_path, storage):
+    settings = {"steps": 300, "device": "cpu", "log2_table": 12, "seed": 3}
+    plain = fit(torus, preset="fast", storage="float32", **settings)
+    field = fit(torus, preset="fast", storage=storage, **settings)
+    assert field.storage in (("int8", "float16", "float32") if storage == "auto" else (storage,))
+    field.save(tmp_path / "field.safetensors")
+    assert np.array_equal(load_field(tmp_path / "field.safetensors", device="cpu").logits(POINTS), field.logits(POINTS))
+    bytes_each = {"float32": 4, "float16": 2, "int8": 1}[field.storage]
+    assert (tmp_path / "field.safetensors").stat().st_size < bytes_each * plain.parameter_count * 1.1 + 20_000
+    points = test_points(torus, "boundary", count=1_000_000)
+    if storage in ("auto", "float16"):
+        assert iou(plain.contains, points) - iou(field.contains, points) < 0.001
+
+
+@pytest.mark.parametrize(("losable", "storage"), [(1.0, "int8"), (-1.0, "float32")])
+def test_auto_measures_what_rounding_costs_on_points_of_its_own(torus, monkeypatch, losable, storage):
+    monkeypatch.setattr("ff3d.training.LOSABLE", losable)
+    config = make_config("fast", steps=3, device="cpu", storage="auto", log2_table=10)
+    assert train(torus, config, held_out={}).field.storage == storage
 
 
 def test_the_answer_is_in_the_input_coordinates_wherever_the_mesh_lies(torus):
@@ -73,9 +190,10 @@ def test_the_answer_is_in_the_input_coordinates_wherever_the_mesh_lies(torus):
     assert agreed.mean() > 0.99
 
 
-def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path):
-    config = make_config(steps=60, scale=1.0, **SMALL)
-    undisturbed, broken = make_field(), make_field()
+@pytest.mark.parametrize("make", [make_field, make_table])
+def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path, make):
+    config = make_config(steps=60, mapping="hash" if make is make_table else "gaussian", **SMALL)
+    undisturbed, broken = make(), make()
     optimise(undisturbed, half_space, config)
     checkpoint, asked = tmp_path / "checkpoint.safetensors", 0
 
@@ -88,7 +206,7 @@ def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path)
 
     progress = optimise(broken, interrupted_draw, config, checkpoint=checkpoint)
     assert (progress.interrupted, progress.step) == (True, 33)
-    resumed = make_field(seed=99)
+    resumed = make(seed=99)
     progress = optimise(resumed, half_space, config, checkpoint=checkpoint)
     assert (progress.interrupted, progress.step) == (False, 60)
     assert same(resumed, undisturbed)
@@ -204,13 +322,20 @@ def test_a_diverging_fit_is_an_error_that_says_what_to_change():
         optimise(make_field(), poisoned, make_config(steps=20, **SMALL))
 
 
-def test_the_papers_schedule_falls_to_a_tenth_every_half_and_the_fast_one_to_nothing():
+def test_seconds_that_the_labels_used_up_are_no_fit():
+    with pytest.raises(FitError, match=r"took 2\.0 s of 1 s; give more seconds"):
+        optimise(make_field(), half_space, make_config(seconds=1, **SMALL), spent=2.0)
+
+
+def test_the_papers_schedule_falls_to_a_tenth_every_half_and_the_others_to_nothing():
     exponential = [learning_rate_factor("exponential", share) for share in (0, 0.5, 1)]
     assert exponential == pytest.approx([1, 0.1, 0.01])
     cosine = [learning_rate_factor("cosine", share) for share in np.linspace(0.02, 1, 50)]
     assert cosine == sorted(cosine, reverse=True)
     assert cosine[-1] == pytest.approx(0, abs=1e-12)
     assert cosine[0] > 0.99
+    linear = [learning_rate_factor("linear", share) for share in (0, 0.5, 0.75, 1, 1.001)]
+    assert linear == [1, 1, 0.5, 0, 0]
 
 
 def test_an_oracle_of_ones_own_is_learned(torus):
