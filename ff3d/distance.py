@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.cellgrid import threads
 from ff3d.mesh import check_points
+
+if TYPE_CHECKING:
+    import trimesh
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +29,10 @@ COARSEST = 0.45  # side of a cell, reaches: cells that are much smaller than the
 # are not halved any more, which would make them about three times as many
 PAIRS, PAIRS_EACH = 2**23, 16
 CHUNK = 2**18  # points sorted together
+PATCH, PIECES = 16, 2**18  # pieces in which a surface is looked over: sizes of the smallest; how many more than it has
+LIFT = 1 / 64  # sizes of the smallest pieces: how far from a triangle its two sides are asked about
+SPOTS = np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]])  # of a triangle, by its corners' weights
+SAMPLE, LOSABLE = 2**13, 1e-3  # places that tell whether triangles are looked at one by one; for what share of the area
 BATCH = 2**15  # distances computed together: what stays in the cache
 EPS = np.float32(1e-6)  # boxes: past any rounding of the float32 distances
 
@@ -36,8 +44,8 @@ class TruncatedDistance:
     unit: of the reach and of the answers, in input units.
 
     Every triangle counts, also one that parts inside from outside nowhere (an inner wall, a sheet, the overlap of two
-    parts): there the distance has a minimum without a change of sign. And where the oracle closes a hole, the sign
-    changes at up to `reach`.
+    parts): there the distance has a minimum without a change of sign, unless `parting_surface` left it out. And
+    where the oracle closes a hole, the sign changes at up to `reach`.
 
     Each cell of a grid has the list of those triangles that may be the nearest one of a point in it. All are made from
     one cell that holds everything, halved again and again: distance changes by no more than one walks, so of what is
@@ -186,6 +194,86 @@ class TruncatedDistance:
     def _gather(self, pairs: Indices) -> Singles:
         """The frames (15, n) of the faces at these places in the lists."""
         return self._frames.take(self._face.take(pairs, mode="clip"), axis=1, mode="clip")
+
+
+def parting_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trimesh.Trimesh:
+    """What of a mesh has inside on one side and outside on the other.
+
+    inside: the oracle.  size: input units, of the pieces, by their longest edge, into which faces are cut where a part
+    of them counts and a part does not.
+
+    Of parts that overlap, and of walls and sheets in a solid, what lies in the solid is left out, right to about `size`
+    where it meets the rest. If none of the surface counts, or less than `LOSABLE` of its area does not, the mesh is
+    given back as it came; else one whose faces share no vertices.
+    """
+    import trimesh
+    from scipy.spatial import cKDTree
+
+    whole = np.asarray(mesh.vertices, dtype=np.float64)[mesh.faces]
+    area = np.linalg.norm(np.cross(whole[:, 1] - whole[:, 0], whole[:, 2] - whole[:, 0]), axis=1)
+    if not area.any():
+        return mesh
+    rng = np.random.default_rng(0)
+    sample = whole[rng.choice(len(whole), SAMPLE, p=area / area.sum())]
+    parts = _parts(sample, inside, rng.dirichlet((1, 1, 1), SAMPLE), size)
+    if parts.mean() > 1 - LOSABLE or not parts.any():
+        return mesh
+    pieces = _cut(whole, PATCH * size)
+    parts = _parts(pieces, inside, np.full(3, 1 / 3), size)
+    if parts.all() or not parts.any():
+        return mesh
+    middles, reach = pieces.mean(axis=1), _longest(pieces)
+    away, nearest = cKDTree(middles[~parts]).query(middles)
+    near = away <= reach + reach[~parts][nearest]
+    found, left = [pieces[~near]], pieces[near]
+    while len(left):
+        spots = np.sum([_parts(left, inside, spot, size) for spot in SPOTS], axis=0)
+        mixed = (spots > 0) & (spots < len(SPOTS)) & (_longest(left) > size) & (len(left) < PIECES)
+        found.append(left[(2 * spots > len(SPOTS)) & ~mixed])
+        left = _halves(left[mixed])
+    kept = np.concatenate(found).reshape(-1, 3)
+    return trimesh.Trimesh(kept, np.arange(len(kept)).reshape(-1, 3), process=False) if len(kept) else mesh
+
+
+def _parts(triangles: Floats, inside: Inside, spot: Floats, size: float) -> NDArray[np.bool_]:
+    """Whether triangles (f, 3, 3) have inside on one side alone.
+
+    spot: where on them, by the weights of their corners, (3,) or (f, 3).
+    """
+    a, b, c = np.moveaxis(triangles, 1, 0)
+    normal = np.cross(b - a, c - a)
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    lift = normal * (LIFT * size / np.where(length > 0, length, 1))
+    place = np.einsum("...k,...kd->...d", spot, triangles)
+    both = inside(np.concatenate([place - lift, place + lift]))
+    return both[: len(triangles)] != both[len(triangles) :]
+
+
+def _longest(triangles: Floats) -> Floats:
+    """The longest edge of each triangle."""
+    longest: Floats = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2).max(axis=1, initial=0)
+    return longest
+
+
+def _halves(triangles: Floats) -> Floats:
+    """Triangles (f, 3, 3) cut in two at the middle of their longest edge: (2 f, 3, 3)."""
+    edges = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
+    row, first = np.arange(len(triangles)), edges.argmax(axis=1)
+    a, b, c = (triangles[row, (first + k) % 3] for k in range(3))
+    middle = (a + b) / 2
+    return np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
+
+
+def _cut(triangles: Floats, size: float) -> Floats:
+    """Triangles halved until no edge is longer than `size`, or until that makes `PIECES` more of them."""
+    done, left, most = [], triangles, len(triangles) + PIECES
+    while True:
+        long = _longest(left) > size
+        done.append(left[~long])
+        left = left[long]
+        if not len(left) or sum(map(len, done)) + 2 * len(left) > most:
+            return np.concatenate([*done, left])
+        left = _halves(left)
 
 
 def _runs(start: Ints) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ff3d.cellgrid import threads
-from ff3d.distance import TruncatedDistance
+from ff3d.distance import TruncatedDistance, parting_surface
 from ff3d.mesh import UnitCube
 from ff3d.sampling import Points, SampleMix, grown_box
 from ff3d.settings import FitConfig
@@ -36,7 +36,8 @@ class Pool(NamedTuple):
 class Supply:
     """The pools of a fit. The k-th is a function of the settings and of k alone.
 
-    Targets are labels, or for config.target "distance" signed distances in bands, positive inside.
+    Targets are labels, or for config.target "distance" signed distances in bands, positive inside, from what parts
+    inside from outside; the points near the surface then lie near that, and none about what is hidden in the solid.
     everywhere: what draws the points that do not lie near the surface; by default from the box.
     """
 
@@ -48,12 +49,14 @@ class Supply:
         config: FitConfig,
         everywhere: Callable[[int, Generator], Points] | None = None,
     ):
-        self.mesh, self.oracle, self.cube, self.config = mesh, oracle, cube, config
+        self.oracle, self.cube, self.config = oracle, cube, config
         self._mix = SampleMix(config.uniform, config.widths, everywhere)
         self._bounds = grown_box(mesh, config.margin * cube.scale)
-        self._distance = None
+        self._surface, self._distance = mesh, None
         if config.target == "distance":
-            self._distance = TruncatedDistance(mesh.vertices, mesh.faces, REACH * config.band, unit=cube.scale)
+            reach = REACH * config.band
+            self._surface = parting_surface(mesh, oracle, reach * cube.scale)
+            self._distance = TruncatedDistance(self._surface.vertices, self._surface.faces, reach, unit=cube.scale)
 
     def __call__(self, index: int) -> Pool:
         """The index-th pool, of config.batches_in_pool(index) batches."""
@@ -61,7 +64,7 @@ class Supply:
 
         def part(number: int) -> Points:
             rng = np.random.default_rng([self.config.seed, STREAM, index, number])
-            return self._mix.draw(self.mesh, self._bounds, self.cube.scale, (count + number) // PARTS, rng)
+            return self._mix.draw(self._surface, self._bounds, self.cube.scale, (count + number) // PARTS, rng)
 
         with ThreadPoolExecutor(threads()) as executor:
             points = np.concatenate(list(executor.map(part, range(PARTS))))

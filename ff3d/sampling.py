@@ -63,11 +63,11 @@ class SampleMix:
     def draw(self, mesh: trimesh.Trimesh, bounds: ArrayLike, unit: float, count: int, rng: Generator) -> Points:
         """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
         far = round(count * self.uniform) if self.widths else count
-        points = self.everywhere(count, rng) if self.everywhere else sample_uniform(bounds, count, rng)
-        near = rng.permutation(count)[far:]
-        if len(near):
-            points[near] = sample_near_surface(mesh, len(near), std=unit * np.array(self.widths), rng=rng)
-        return points
+        points = self.everywhere(far, rng) if self.everywhere else sample_uniform(bounds, far, rng)
+        if far == count:
+            return points
+        near = sample_near_surface(mesh, count - far, std=unit * np.array(self.widths), rng=rng)
+        return np.concatenate([points, near])[rng.permutation(count)]
 
 
 def test_points(

@@ -176,10 +176,9 @@ def optimise(
                     saved = time.perf_counter()
                 begun += time.perf_counter() - paused
     progress.finished, progress.interrupted = share() >= 1, interrupt.asked
-    if not progress.finished:
-        progress.loss = float(loss.detach())
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, field, optimizer, progress, config)
+    progress.loss = float(loss.detach())
+    if checkpoint is not None:  # also of a finished fit: what is done with the field next may be broken off
+        save_checkpoint(checkpoint, field, optimizer, progress, config)
     return progress
 
 

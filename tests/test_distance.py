@@ -6,7 +6,7 @@ import pytest
 import trimesh
 
 from ff3d import distance
-from ff3d.distance import TruncatedDistance
+from ff3d.distance import TruncatedDistance, parting_surface
 from ff3d.mesh import UnitCube
 from ff3d.occupancy import make_oracle
 from ff3d.sampling import SampleMix, grown_box
@@ -190,3 +190,44 @@ def test_what_is_not_finite_is_refused(sphere):
         TruncatedDistance(sphere.vertices, sphere.faces, 0.1)([[0.0, np.inf, 0.0]])
     with pytest.raises(ValueError, match="transpose"):
         TruncatedDistance(sphere.vertices, sphere.faces, 0.1)(np.zeros((3, 100)))
+
+
+def test_what_parts_inside_from_outside_is_left_as_it_is(sphere):
+    assert parting_surface(sphere, make_oracle(sphere), 0.01) is sphere
+    box = trimesh.creation.box()
+    assert parting_surface(box, make_oracle(box), 0.01) is box
+    assert parting_surface(box, lambda points: np.ones(len(points), dtype=bool), 0.01) is box
+    empty = trimesh.Trimesh()
+    assert parting_surface(empty, make_oracle(box), 0.01) is empty
+
+
+@pytest.mark.parametrize("size", [0.02, 0.005])
+def test_of_overlapping_boxes_the_surface_of_the_union_is_left(size):
+    one, other = trimesh.creation.box(), trimesh.creation.box((0.7, 1.3, 0.9))
+    other.apply_translation((0.43, 0.31, 0.22))
+    both = trimesh.util.concatenate([one, other])
+    kept = parting_surface(both, make_oracle(both), size)
+    union = trimesh.boolean.union([one, other], engine="manifold")
+    # what is too much or too little lies along the curve where the boxes meet, under 8 long
+    assert abs(kept.area - union.area) < 4 * size
+    points = np.random.default_rng(0).uniform(-0.5, 0.9, (20_000, 3))
+    found, exact = (TruncatedDistance(it.vertices, it.faces, 0.2)(points) for it in (kept, union))
+    assert np.abs(found - exact).max() < size
+
+
+def test_a_wall_and_a_degenerate_face_within_a_solid_are_left_out():
+    box = trimesh.creation.box()
+    wall = np.array([[[0, -0.3, -0.3], [0, 0.3, -0.3], [0, 0, 0.3]], [[0.1, 0, 0], [0.2, 0, 0], [0.3, 0, 0]]])
+    corners = np.concatenate([box.triangles, wall]).reshape(-1, 3)
+    mesh = trimesh.Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False)
+    kept = parting_surface(mesh, make_oracle(box), 0.01)
+    assert np.isclose(kept.area, 6)
+    assert np.isclose(np.abs(kept.triangles).max(axis=2), 0.5).all()
+
+
+def test_labels_that_make_no_sense_end_too():
+    rng = np.random.default_rng(0)
+    vertices, faces = soup(rng, 2000, 0.3)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    kept = parting_surface(mesh, lambda points: rng.random(len(points)) < 0.5, 1e-4)
+    assert np.isfinite(kept.vertices).all()

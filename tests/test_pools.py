@@ -54,6 +54,21 @@ def test_distances_are_those_of_the_ball_in_bands():
     assert (np.abs(pool.targets) == REACH).mean() > 0.1
 
 
+def test_of_parts_that_overlap_only_the_surface_of_the_whole_is_taught():
+    from ff3d.distance import TruncatedDistance
+
+    boxes = [trimesh.creation.box((1.0, 0.8, 0.6)), trimesh.creation.box((0.5, 1.4, 0.5))]
+    both, union = trimesh.util.concatenate(boxes), trimesh.boolean.union(boxes, engine="manifold")
+    cube, oracle, band = UnitCube.padded(both.vertices), make_oracle(both), 0.003
+    pool = Supply(both, oracle, cube, make_config("fast", band=band, uniform=0.0, steps=1))(0)
+    points = cube.from_unit(pool.points.astype(np.float64))
+    exact = TruncatedDistance(union.vertices, union.faces, 1.0, unit=cube.scale).signed(points, oracle)
+    assert np.abs(exact).max() < 0.006  # six of the widest noise
+    off = np.abs(pool.targets - np.clip(exact / band, -REACH, REACH))
+    assert off.max() < 1  # where the boxes meet, half a reach at most
+    assert (off > 0.01).mean() < 0.003
+
+
 def test_what_is_not_near_the_surface_comes_from_where_it_is_told_to():
     mine = supply(uniform=0.25)
     corner = np.array(mine._bounds[0])

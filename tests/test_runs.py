@@ -75,6 +75,33 @@ def test_an_interrupted_run_goes_on_to_the_undisturbed_field_bit_for_bit(tmp_pat
         assert torch.equal(tensor, second.field.state_dict()[name])
 
 
+def test_a_break_after_the_last_step_loses_no_step(tmp_path, mesh):
+    from ff3d.occupancy import WindingNumberOracle
+
+    config = make_config(steps=30, storage="auto", **SMALL)
+    whole = Run(tmp_path / "whole").fit(mesh, config, SOURCE, held_out={})
+    run, oracle = Run(tmp_path / "broken"), WindingNumberOracle(mesh)
+
+    def breaking(points):
+        if len(points) == 2**17:  # those by which the storage is chosen
+            raise KeyboardInterrupt
+        return oracle(points)
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(mesh, config, SOURCE, oracle=breaking, held_out={})
+    assert not run.finished
+
+    def stepless(points):
+        assert len(points) == 2**17
+        return oracle(points)
+
+    second = run.fit(mesh, config, SOURCE, oracle=stepless, held_out={})
+    assert second.progress.step == 30
+    assert run.finished
+    for name, tensor in whole.field.state_dict().items():
+        assert torch.equal(tensor, second.field.state_dict()[name])
+
+
 def test_another_run_is_never_overwritten(tmp_path, mesh):
     run = Run(tmp_path)
     run.fit(mesh, make_config(steps=5, **SMALL), SOURCE)
