@@ -2,8 +2,10 @@
 """Fields fitted to broken meshes of which the truth is known: labels or distances as targets, beside a plain fit.
 
     benchmarks/broken_fits.py [--cases 40] [--first 0] [--seconds 6] [--points 100000] [--arms fast ...] [--out FILE]
+                              [--parts 0]
 
-Cases and points are those of benchmarks/broken.py, without the sheets, which have no inside. IoU is of the field with
+Cases and points are those of benchmarks/broken.py, without the sheets, which have no inside; or with --parts, heaps of
+so many boxes that overlap, most of whose surface lies hidden in the solid. IoU is of the field with
 the exact solid: uniform, and at N(0, 0.01 side) about the mesh's surface. The labels that the field learned are scored
 beside it: no field is meant to be better. An arm that fails on a case scores 0 there, and the reason is printed.
 Arms take turns case by case. One line a case goes to --out as JSON.
@@ -17,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import trimesh
 from broken import case_points
+from numpy.typing import NDArray
 from tqdm import tqdm
+from trimesh.transformations import random_rotation_matrix
 
 import ff3d
-from ff3d.breaking import GROUPS, broken_mesh
+from ff3d.breaking import CUT, GROUPS, BrokenMesh, broken_mesh
 from ff3d.metrics import iou_of_labels
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -33,11 +38,27 @@ LABELS = "the labels"
 KINDS = ("uniform", "near")
 
 
-def measured(seed: int, arms: list[str], seconds: float, points: int) -> dict[str, Any] | None:
-    """The IoU of each arm on a case, uniform and near; None for a sheet."""
-    case = broken_mesh(seed)
-    if not case.enclosing:
-        return None
+def heap(seed: int, parts: int) -> BrokenMesh:
+    """So many boxes, anyhow, of .1 to .5, about one unit together; the solid is their union."""
+    rng = np.random.default_rng([seed, parts])
+    turns, places = (random_rotation_matrix(rng.random(3)) for _ in range(parts)), rng.uniform(-0.4, 0.4, (parts, 3))
+    boxes = [trimesh.creation.box(rng.uniform(0.1, 0.5, 3), turn) for turn in turns]
+    for box, place in zip(boxes, places, strict=True):
+        box.apply_translation(place)
+
+    def contains(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        inside = np.zeros(len(points), dtype=bool)
+        for box in boxes:
+            normals, middles = box.face_normals, box.triangles_center
+            inside |= (points @ normals.T < np.einsum("fd,fd->f", normals, middles)).all(axis=1)
+        return inside
+
+    mesh: Any = trimesh.util.concatenate(boxes)
+    return BrokenMesh(f"{parts} boxes", mesh, (f"{CUT}: heap",), 0.0, True, contains)
+
+
+def measured(case: BrokenMesh, seed: int, arms: list[str], seconds: float, points: int) -> dict[str, Any]:
+    """The IoU of each arm on a case, uniform and near."""
     asked, kept = case_points(case, points, seed)
     truth = case.contains(asked)
     row: dict[str, Any] = {"seed": seed, "name": case.name, "faces": len(case.mesh.faces), "faults": case.faults}
@@ -63,15 +84,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--parts", type=int, default=0)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     rows = []
     for seed in tqdm(range(options.first, options.first + options.cases), unit=" cases"):
-        row = measured(seed, options.arms, options.seconds, options.points)
-        if row is None:
+        case = heap(seed, options.parts) if options.parts else broken_mesh(seed)
+        if not case.enclosing:
             continue
-        rows.append(row)
+        rows.append(row := measured(case, seed, options.arms, options.seconds, options.points))
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
 VERSIONS = (1, 2, 3)  # 2 holds the cells that the surface touches; 3 all cells, tables, and smaller numbers
 OUTSIDE_LOGIT = -100.0
-FAR_LOGIT = 10.0  # of a field of distances far from the surface, and of what a guard answers
+FAR_LOGIT = 10.0  # that of a field of distances far from the surface, about, and of what a guard answers
 GAINS = {"occupancy": 1.0, "distance": FAR_LOGIT}
 LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
 MOST_CELLS = 2**20  # of a cell grid: three times what is made
@@ -189,7 +189,10 @@ class OccupancyField(nn.Module):
         return logits
 
     def occupancy(self, points: ArrayLike) -> NDArray[np.float32]:
-        """points (n, 3), input coordinates -> the probability of being inside, (n,) float32 in [0, 1]."""
+        """points (n, 3), input coordinates -> the sigmoid of the logits, (n,) float32 in [0, 1], 1/2 on the surface.
+
+        Of a field of labels, the probability of being inside.
+        """
         return torch.from_numpy(self.logits(points)).sigmoid().numpy()
 
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:

@@ -129,7 +129,8 @@ def optimise(
     with _Interrupt() as interrupt, closing(_Bar(config, enabled=progress_bar)) as bar:
         while share() < 1 and not interrupt.asked:
             if progress.step >= pool_ends and pool >= 0 and config.seconds:
-                # a pool that would take what is left of the seconds is not worth drawing
+                # a pool that would take half of what is left of the seconds, or more, is not worth drawing: once more
+                # through the last one
                 growth = config.batches_in_pool(pool + 1) / config.batches_in_pool(pool)
                 if config.seconds - progress.seconds < 2 * growth * last_draw:
                     pool_ends += config.batches_in_pool(pool)

@@ -17,7 +17,7 @@ from ff3d.workers import Workers
 log = logging.getLogger("ff3d")
 
 TUNED = "tuned.json"
-SCALED = ("positional", "gaussian", "lecture")  # mappings that have a scale
+SCALED = ("positional", "gaussian", "learned", "lecture")  # mappings that have a scale
 
 
 def tune(

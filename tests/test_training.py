@@ -212,6 +212,18 @@ def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path,
     assert same(resumed, undisturbed)
 
 
+def test_a_pool_that_would_take_most_of_what_is_left_is_not_drawn():
+    drawn = []
+
+    def slow(index):
+        drawn.append(index)
+        time.sleep(0.6)
+        return half_space(index)
+
+    assert optimise(make_field(), slow, make_config(seconds=1.0, **SMALL)).finished
+    assert drawn == [0]
+
+
 def test_an_interrupt_before_the_first_step_is_gone_on_from_too(tmp_path):
     config, checkpoint = make_config(steps=10, **SMALL), tmp_path / "checkpoint.safetensors"
     undisturbed, field = make_field(), make_field()
