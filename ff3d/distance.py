@@ -23,11 +23,13 @@ Singles = NDArray[np.float32]
 Indices = NDArray[np.int32]
 Inside = Callable[[Floats], NDArray[np.bool_]]
 
-CELL = 1 / 130  # side of a cell, boxes: smaller ones have shorter lists, and take longer to make
-COARSEST = 0.45  # side of a cell, reaches: cells that are much smaller than the reach gain nothing
-# Of a cell and a triangle, 8 bytes each: where the lists hold more than that, and than so many a triangle, the cells
-# are not halved any more, which would make them about three times as many
-PAIRS, PAIRS_EACH = 2**23, 16
+# Side of a cell: smaller ones have shorter lists, and take longer to make
+CELL = 1 / 130  # boxes
+CELL_EDGES = 5.0  # of the triangles, if they are smaller: square roots of twice their mean area
+COARSEST = 0.45  # reaches: cells that are much smaller than the reach gain nothing
+# Of a cell and a triangle, 8 bytes each: where the lists hold more than that, and than so many a triangle, or `MOST`,
+# the cells are not halved any more, which would make them about twice as many
+PAIRS, PAIRS_EACH, MOST = 2**23, 32, 2**26
 CHUNK = 2**18  # points sorted together
 PATCH, PIECES = 16, 2**18  # pieces in which a surface is looked over: sizes of the smallest; how many more than it has
 LIFT = 1 / 64  # sizes of the smallest pieces: how far from a triangle its two sides are asked about
@@ -70,13 +72,21 @@ class TruncatedDistance:
         low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         self._box = max(float((high - low).max()), reach * unit)
         self._reach = np.float32(reach * unit / self._box)
-        self._cell = max(CELL, float(self._reach) * COARSEST)
         margin = float(self._reach + 8 * EPS)  # the faces of the grid are past the reach, and stand for all beyond
         self._lower, self._upper = low - margin * self._box, (high - low) / self._box + 2 * margin
         corners = (corners - self._lower) / self._box
+        doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        self._cell = max(float(self._reach) * COARSEST, min(CELL, CELL_EDGES * math.sqrt(doubled.mean())))
         # neighbours in space side by side in memory
         middle = (126 * corners.mean(axis=1) / self._upper.max()).astype(np.int8)
-        self._frames = _frames(corners[np.lexsort(middle.T)])
+        order = np.lexsort(middle.T)
+        self._frames = np.empty((15, len(order)), dtype=np.float32)
+
+        def frame(start: int) -> None:
+            self._frames[:, start : start + BATCH] = _frames(corners[order[start : start + BATCH]])
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(frame, range(0, len(order), BATCH)))
         self._make_lists()
 
     def __call__(self, points: ArrayLike) -> Singles:
@@ -110,7 +120,8 @@ class TruncatedDistance:
         face = np.arange(self._frames.shape[1], dtype=np.int32)
         away = np.zeros(len(face), dtype=np.float32)
         with ThreadPoolExecutor(threads()) as pool:
-            while level and len(face) <= max(PAIRS, PAIRS_EACH * self._frames.shape[1]):
+            most = min(max(PAIRS, PAIRS_EACH * self._frames.shape[1]), MOST)
+            while level and len(face) <= most:
                 level -= 1
                 side = self._cell * 2**level
                 jobs = [(place[i:j], start[i : j + 1], face, side) for i, j in _runs(start)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -63,8 +64,64 @@ def iou(contains: Callable[[Floats], NDArray[np.bool_]], test: LabelledPoints) -
     return iou_of_labels(contains(test.points), test.occupancy)
 
 
+@dataclass(frozen=True)
+class Surface:
+    """Triangles to draw points on: corners (f, 3, 3), finite. Kept where points are drawn again and again."""
+
+    corners: Floats
+
+    @classmethod
+    def of(cls, mesh: trimesh.Trimesh | Surface) -> Surface:
+        """That of a mesh. Raises ValueError for NaN or Inf in its faces."""
+        if isinstance(mesh, Surface):
+            return mesh
+        faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
+        corners = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)[faces]
+        if not np.isfinite(corners).all():
+            raise ValueError("a surface must have finite vertices, got NaN or Inf; remove those faces")
+        return cls(corners)
+
+    @cached_property
+    def crosses(self) -> Floats:
+        """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
+        edges = self.corners[:, 1:] - self.corners[:, :1]
+        edges /= np.abs(edges).max(initial=0) or 1.0
+        return np.cross(edges[:, 0], edges[:, 1])
+
+    @cached_property
+    def cumulative(self) -> Floats:
+        """The area of all faces up to each (f,), in the same unit, twice."""
+        return np.cumsum(np.linalg.norm(self.crosses, axis=1))
+
+    def sample(
+        self, count: int, rng: Generator, weight: Literal["area", "face", "even"] = "area"
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """As `sample_surface`."""
+        if not len(self.corners):
+            raise ValueError("cannot sample a surface without faces")
+        if weight == "face":
+            chosen = rng.integers(len(self.corners), size=count)
+        elif weight in ("area", "even"):
+            total = self.cumulative[-1]
+            if not total > 0:
+                raise ValueError("cannot sample a surface without area: every face is a line or a point")
+            # "right" never lands on a face of zero area; the minimum guards the last step's rounding
+            place = rng.random(count)
+            if weight == "even":
+                place = (np.arange(count) + place) / count
+            chosen = np.searchsorted(self.cumulative, place * total, side="right")
+            chosen = np.minimum(chosen, np.searchsorted(self.cumulative, total))
+        else:
+            raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
+        share = rng.random((count, 2))
+        folded = share.sum(axis=1) > 1
+        share[folded] = 1 - share[folded]
+        first = self.corners[chosen, 0]
+        return first + np.einsum("nk,nkd->nd", share, self.corners[chosen, 1:] - first[:, None]), chosen
+
+
 def sample_surface(
-    mesh: trimesh.Trimesh, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
+    mesh: trimesh.Trimesh | Surface, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
 ) -> tuple[Floats, NDArray[np.int64]]:
     """`count` points on the mesh, uniform within a face, and the face of each: (count, 3) float64, (count,).
 
@@ -73,7 +130,7 @@ def sample_surface(
     `count` equal parts of the whole (stratified sampling): no face has a point more or less than it must.
     Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
     """
-    return _sample(_corners(mesh), count, rng, weight)
+    return Surface.of(mesh).sample(count, rng, weight)
 
 
 def surface_distances(
@@ -96,14 +153,15 @@ def surface_distances(
     """
     if count < 1 or not threshold > 0:
         raise ValueError(f"count and threshold must be positive, got {count} and {threshold}")
-    one, other = (it[_crosses(it).any(axis=1)] for it in map(_corners, (reconstruction, reference)))
-    if not (len(one) and len(other)):
-        alike = float(len(one) == len(other))
+    whole = map(Surface.of, (reconstruction, reference))
+    one, other = (Surface(it.corners[it.crosses.any(axis=1)]) for it in whole)
+    if not (len(one.corners) and len(other.corners)):
+        alike = float(len(one.corners) == len(other.corners))
         far = 0.0 if alike else np.inf
         return SurfaceMetrics(far, far, far, far, alike, alike, alike, alike)
-    low, high = other.min(axis=(0, 1)), other.max(axis=(0, 1))
+    low, high = other.corners.min(axis=(0, 1)), other.corners.max(axis=(0, 1))
     # in the reference's own measure, so that far or tiny meshes lose no digits
-    one, other = ((corners - low) / (high - low).max() for corners in (one, other))
+    one, other = (Surface((it.corners - low) / (high - low).max()) for it in (one, other))
     rng = np.random.default_rng(seed)
     there, there_cosines = _distances(one, other, count, rng)
     back, back_cosines = _distances(other, one, count, rng)
@@ -121,55 +179,13 @@ def surface_distances(
     )
 
 
-def _corners(mesh: trimesh.Trimesh) -> Floats:
-    """The corners of each face, (f, 3, 3), finite."""
-    faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-    corners = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)[faces]
-    if not np.isfinite(corners).all():
-        raise ValueError("a surface must have finite vertices, got NaN or Inf; remove those faces")
-    return corners
-
-
-def _crosses(corners: Floats) -> Floats:
-    """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
-    edges = corners[:, 1:] - corners[:, :1]
-    edges /= np.abs(edges).max(initial=0) or 1.0
-    return np.cross(edges[:, 0], edges[:, 1])
-
-
-def _sample(corners: Floats, count: int, rng: Generator, weight: str) -> tuple[Floats, NDArray[np.int64]]:
-    """`sample_surface` of the corners (f, 3, 3)."""
-    if not len(corners):
-        raise ValueError("cannot sample a surface without faces")
-    if weight == "face":
-        chosen = rng.integers(len(corners), size=count)
-    elif weight in ("area", "even"):
-        area = np.linalg.norm(_crosses(corners), axis=1)
-        cumulative = np.cumsum(area)
-        if not cumulative[-1] > 0:
-            raise ValueError("cannot sample a surface without area: every face is a line or a point")
-        # "right" never lands on a face of zero area; the minimum guards the last step's rounding
-        place = rng.random(count)
-        if weight == "even":
-            place = (np.arange(count) + place) / count
-        chosen = np.searchsorted(cumulative, place * cumulative[-1], side="right")
-        chosen = np.minimum(chosen, np.flatnonzero(area)[-1])
-    else:
-        raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
-    share = rng.random((count, 2))
-    folded = share.sum(axis=1) > 1
-    share[folded] = 1 - share[folded]
-    first = corners[chosen, 0]
-    return first + np.einsum("nk,nkd->nd", share, corners[chosen, 1:] - first[:, None]), chosen
-
-
-def _distances(one: Floats, other: Floats, count: int, rng: Generator) -> tuple[Floats, Floats]:
-    """Of points on one surface, corners (f, 3, 3), to the other: distances (count,), |cosines| of the normals."""
+def _distances(one: Surface, other: Surface, count: int, rng: Generator) -> tuple[Floats, Floats]:
+    """Of points on one surface to the other: distances (count,), |cosines| of the normals."""
     import igl
 
-    points, faces = _sample(one, count, rng, "area")
-    soup = np.arange(3 * len(other)).reshape(-1, 3)
-    squared, nearest, _ = igl.point_mesh_squared_distance(points, other.reshape(-1, 3), soup)
-    normals = [_crosses(corners[chosen]) for corners, chosen in ((one, faces), (other, nearest))]
+    points, faces = one.sample(count, rng)
+    soup = np.arange(3 * len(other.corners)).reshape(-1, 3)
+    squared, nearest, _ = igl.point_mesh_squared_distance(points, other.corners.reshape(-1, 3), soup)
+    normals = [surface.crosses[chosen] for surface, chosen in ((one, faces), (other, nearest))]
     first, second = (it / np.linalg.norm(it, axis=1, keepdims=True) for it in normals)
     return np.sqrt(squared), np.abs(np.einsum("ij,ij->i", first, second))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ff3d.cellgrid import threads
 from ff3d.distance import TruncatedDistance, parting_surface
 from ff3d.mesh import UnitCube
+from ff3d.metrics import Surface
 from ff3d.sampling import Points, SampleMix, grown_box
 from ff3d.settings import FitConfig
 
@@ -52,11 +53,12 @@ class Supply:
         self.oracle, self.cube, self.config = oracle, cube, config
         self._mix = SampleMix(config.uniform, config.widths, everywhere)
         self._bounds = grown_box(mesh, config.margin * cube.scale)
-        self._surface, self._distance = mesh, None
+        self._distance = None
         if config.target == "distance":
             reach = REACH * config.band
-            self._surface = parting_surface(mesh, oracle, reach * cube.scale)
-            self._distance = TruncatedDistance(self._surface.vertices, self._surface.faces, reach, unit=cube.scale)
+            mesh = parting_surface(mesh, oracle, reach * cube.scale)
+            self._distance = TruncatedDistance(mesh.vertices, mesh.faces, reach, unit=cube.scale)
+        self._surface = Surface.of(mesh)
 
     def __call__(self, index: int) -> Pool:
         """The index-th pool, of config.batches_in_pool(index) batches."""

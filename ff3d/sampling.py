@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.mesh import UnitCube
-from ff3d.metrics import LabelledPoints, sample_surface
+from ff3d.metrics import LabelledPoints, Surface, sample_surface
 from ff3d.occupancy import Oracle, make_oracle
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Points:
     return points
 
 
-def sample_near_surface(mesh: trimesh.Trimesh, count: int, *, std: float | ArrayLike, rng: Generator) -> Points:
+def sample_near_surface(
+    mesh: trimesh.Trimesh | Surface, count: int, *, std: float | ArrayLike, rng: Generator
+) -> Points:
     """Points spread evenly on the surface plus Gaussian noise: (count, 3), input coordinates, in the faces' order.
 
     std: the noise, input units; several widths share the points evenly, in turn.
@@ -60,7 +62,9 @@ class SampleMix:
     widths: tuple[float, ...]
     everywhere: Callable[[int, Generator], Points] | None = None
 
-    def draw(self, mesh: trimesh.Trimesh, bounds: ArrayLike, unit: float, count: int, rng: Generator) -> Points:
+    def draw(
+        self, mesh: trimesh.Trimesh | Surface, bounds: ArrayLike, unit: float, count: int, rng: Generator
+    ) -> Points:
         """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
         far = round(count * self.uniform) if self.widths else count
         points = self.everywhere(far, rng) if self.everywhere else sample_uniform(bounds, far, rng)

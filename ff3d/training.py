@@ -206,6 +206,7 @@ def train(
     from ff3d.sampling import grown_box
 
     begun = time.perf_counter()
+    keep_freed_memory()
     if oracle is None:
         oracle = make_oracle(mesh)
     if isinstance(oracle, PointCloudOracle) and config.target == "distance":
@@ -397,8 +398,8 @@ def load_checkpoint(path: Path, field: OccupancyField, optimizer: torch.optim.Op
 def keep_freed_memory() -> None:
     """Let glibc keep freed buffers of up to 256 MiB instead of returning them to the system after each step.
 
-    A training step frees and asks for the same few megabytes again and again, and the first touch of fresh pages
-    costs more than the arithmetic done on them. Does nothing where the C library is another.
+    Steps, and batches of labels and distances, free and ask for the same few megabytes again and again, and the first
+    touch of fresh pages costs more than the arithmetic done on them. Does nothing where the C library is another.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
