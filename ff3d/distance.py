@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.cellgrid import threads
 from ff3d.mesh import check_points
+from ff3d.metrics import Surface
 
 if TYPE_CHECKING:
     import trimesh
@@ -32,7 +33,7 @@ COARSEST = 0.45  # reaches: cells that are much smaller than the reach gain noth
 PAIRS, PAIRS_EACH, MOST = 2**23, 32, 2**26
 CHUNK = 2**18  # points sorted together
 PATCH, PIECES = 16, 2**18  # pieces in which a surface is looked over: sizes of the smallest; how many more than it has
-LIFT = 1 / 64  # sizes of the smallest pieces: how far from a triangle its two sides are asked about
+LIFT = 1 / 256  # sizes of the smallest pieces: how far from a triangle its two sides are asked about
 SPOTS = np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]])  # of a triangle, by its corners' weights
 SAMPLE, LOSABLE = 2**13, 1e-3  # places that tell whether triangles are looked at one by one; for what share of the area
 BATCH = 2**15  # distances computed together: what stays in the cache
@@ -220,16 +221,14 @@ def parting_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trime
     import trimesh
     from scipy.spatial import cKDTree
 
-    whole = np.asarray(mesh.vertices, dtype=np.float64)[mesh.faces]
-    area = np.linalg.norm(np.cross(whole[:, 1] - whole[:, 0], whole[:, 2] - whole[:, 0]), axis=1)
-    if not area.any():
+    surface = Surface.of(mesh)
+    if not surface.crosses.any():
         return mesh
-    rng = np.random.default_rng(0)
-    sample = whole[rng.choice(len(whole), SAMPLE, p=area / area.sum())]
-    parts = _parts(sample, inside, rng.dirichlet((1, 1, 1), SAMPLE), size)
+    places, faces = surface.sample(SAMPLE, np.random.default_rng(0))
+    parts = _differ(places, surface.crosses[faces], inside, size)
     if parts.mean() > 1 - LOSABLE or not parts.any():
         return mesh
-    pieces = _cut(whole, PATCH * size)
+    pieces = _cut(surface.corners, PATCH * size)
     parts = _parts(pieces, inside, np.full(3, 1 / 3), size)
     if parts.all() or not parts.any():
         return mesh
@@ -247,17 +246,20 @@ def parting_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trime
 
 
 def _parts(triangles: Floats, inside: Inside, spot: Floats, size: float) -> NDArray[np.bool_]:
-    """Whether triangles (f, 3, 3) have inside on one side alone.
-
-    spot: where on them, by the weights of their corners, (3,) or (f, 3).
-    """
+    """Whether triangles (f, 3, 3) have inside on one side alone, at a spot given by the weights of their corners."""
     a, b, c = np.moveaxis(triangles, 1, 0)
-    normal = np.cross(b - a, c - a)
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    lift = normal * (LIFT * size / np.where(length > 0, length, 1))
-    place = np.einsum("...k,...kd->...d", spot, triangles)
-    both = inside(np.concatenate([place - lift, place + lift]))
-    return both[: len(triangles)] != both[len(triangles) :]
+    return _differ(np.einsum("k,fkd->fd", spot, triangles), np.cross((b - a) / size, (c - a) / size), inside, size)
+
+
+def _differ(places: Floats, normals: Floats, inside: Inside, size: float) -> NDArray[np.bool_]:
+    """Whether one side is inside and the other is not, at places (n, 3) on surfaces with normals (n, 3) of any length.
+
+    Without a normal there are no sides.
+    """
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    lift = normals / np.where(length > 0, length, 1) * (LIFT * size)
+    both = inside(np.concatenate([places - lift, places + lift]))
+    return both[: len(places)] != both[len(places) :]
 
 
 def _longest(triangles: Floats) -> Floats:
