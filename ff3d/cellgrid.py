@@ -26,7 +26,7 @@ TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are h
 # (3e-5 cells), so that no point is looked up in a cell on the other side of a triangle.
 REACH = 1e-3
 PAIRS = 8_000_000  # of a triangle and a cell that it may touch; where more are expected the cells stay larger
-MOST_ASKED = 1_000_000  # cells of an open surface that are asked about one by one
+MOST_ASKED = 2**18  # cells of an open surface that are asked about one by one
 DOUBT = 0.06  # how far off the winding numbers given may be
 CHUNK = 2**16  # points of a look-up: what passes through the caches together
 
@@ -392,7 +392,7 @@ def _overlap(triangles: Floats, normals: Floats, cell: Ints, size: float) -> NDA
 
 def _slope(rim: Floats, grid: CellGrid) -> Floats:
     """An upper bound of the winding number's gradient in each coarse cell: the table's shape, per unit."""
-    from scipy.signal import fftconvolve
+    from scipy import fft
 
     side, shape = grid.side, grid.table.shape
     length = np.linalg.norm(rim[:, 1] - rim[:, 0], axis=1)
@@ -402,11 +402,13 @@ def _slope(rim: Floats, grid: CellGrid) -> Floats:
     middle = rim[owner, 0] + (rim[owner, 1] - rim[owner, 0]) * ((place + 0.5) / pieces[owner])[:, None]
     lengths = np.zeros(shape)
     np.add.at(lengths, tuple(_floor((middle - grid.lower) / side).T), (length / np.maximum(pieces, 1))[owner])
-    offsets = np.meshgrid(*(np.arange(1 - n, n) for n in shape), indexing="ij")
+    # a convolution; what reaches over the end comes in again at the front, past the table
+    sizes = [fft.next_fast_len(2 * n - 1, real=True) for n in shape]
+    offsets = np.ix_(*(np.minimum(np.arange(n), n - np.arange(n)).astype(float) for n in sizes))
     # from any point of the cell to any point of a piece whose middle lies in the other
-    nearest = np.sqrt(sum(it.astype(float) ** 2 for it in offsets)) - np.sqrt(3) - 0.5
+    nearest = np.sqrt(sum(it**2 for it in offsets)) - np.sqrt(3) - 0.5
     kernel = 1 / (4 * np.pi * (side * np.maximum(nearest, REACH / 2**LEVELS)) ** 2)
-    slope = fftconvolve(lengths, kernel, mode="same")
+    slope = fft.irfftn(fft.rfftn(lengths, sizes) * fft.rfftn(kernel), sizes)[tuple(map(slice, shape))]
     rounding = 1e-12 * kernel.max() * lengths.sum()
     return np.maximum(slope, 0) + rounding
 
