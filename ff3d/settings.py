@@ -199,7 +199,7 @@ PRESETS |= {
     "fast": replace(_DISTANCES, preset="fast"),
     "best": replace(_DISTANCES, preset="best", levels=6, finest=1024, log2_table=19),
     "small": replace(
-        _DISTANCES, preset="small", levels=8, coarsest=12, log2_table=13, depth=2, passes=4, storage="int8"
+        _DISTANCES, preset="small", levels=8, coarsest=10, log2_table=13, depth=2, passes=4, storage="int8"
     ),
 }
 

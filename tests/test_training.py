@@ -20,6 +20,7 @@ from ff3d.mesh import UnitCube
 from ff3d.metrics import iou
 from ff3d.occupancy import WindingNumberOracle
 from ff3d.pointcloud import PointCloud, PointCloudOracle
+from ff3d.samples import SAMPLES, sample_mesh
 from ff3d.sampling import test_points
 from ff3d.settings import MappingName, make_config
 from ff3d.training import FitError, fit, learning_rate_factor, load_checkpoint, optimise, train
@@ -110,6 +111,12 @@ def test_the_fast_preset_is_guarded_and_learns_distances_and_says_nothing_in_emp
     far = away > 4 * field.surface.side * field.cube.scale
     true = np.hypot(np.hypot(points[:, 0], points[:, 1]) - 1, points[:, 2]) < 0.4
     assert np.array_equal(field.logits(points)[far], np.where(true, FAR_LOGIT, -FAR_LOGIT)[far])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_small_preset_makes_small_files(tmp_path, name):
+    fit(sample_mesh(name), preset="small", steps=1, device="cpu").save(tmp_path / "small.safetensors")
+    assert (tmp_path / "small.safetensors").stat().st_size <= 256 * 1024
 
 
 def test_a_field_of_distances_says_how_far_the_surface_is(torus):
