@@ -134,8 +134,11 @@ def table(found: dict[str, list[Row]]) -> str:
 
 def picture(found: dict[str, list[Row]], path: Path, title: str) -> None:
     """IoU near the surface against seconds; a step upwards divides what is wrong by the same factor everywhere."""
-    import matplotlib as mpl
-
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print("no picture without matplotlib: pip install 'ff3d[benchmarks]'")
+        return
     mpl.use("agg")
     from matplotlib import pyplot as plt
 

@@ -83,8 +83,11 @@ def _scores(vertices: NDArray[Any], faces: NDArray[Any], tests: Tests) -> list[f
 
 def picture(found: dict[str, dict[str, Measured]], path: Path) -> None:
     """IoU near the surface against kilobytes, both logarithmic, a panel a mesh."""
-    import matplotlib as mpl
-
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print("no picture without matplotlib: pip install 'ff3d[benchmarks]'")
+        return
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
