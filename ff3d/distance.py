@@ -233,7 +233,7 @@ def parting_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trime
     if parts.all() or not parts.any():
         return mesh
     middles, reach = pieces.mean(axis=1), _longest(pieces)
-    away, nearest = cKDTree(middles[~parts]).query(middles)
+    away, nearest = cKDTree(middles[~parts]).query(middles, workers=threads())
     near = away <= reach + reach[~parts][nearest]
     found, left = [pieces[~near]], pieces[near]
     while len(left):
