@@ -19,12 +19,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ff3d.field import OccupancyField, best_device, best_precision
-from ff3d.mapping import make_mapping
-from ff3d.mesh import UnitCube
-from ff3d.pools import Pool
+from ff3d.fields.devices import best_device, best_precision
+from ff3d.fields.field import OccupancyField
+from ff3d.fields.mapping import make_mapping
+from ff3d.fitting import optimise
+from ff3d.geometry.coordinates import UnitCube
+from ff3d.geometry.cores import keep_freed_memory
+from ff3d.points.training_points import Pool
 from ff3d.settings import make_config
-from ff3d.training import keep_freed_memory, optimise
 
 SIZES = ((2048, 2048, 2048), (4096, 4096, 4096), (8192, 256, 256), (32768, 256, 256), (16384, 1024, 1024))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from ff3d.benchmark import Row, Task, perform
-from ff3d.sampling import TEST_KINDS
+from ff3d.points.test_sets import TEST_KINDS
 from ff3d.settings import FitConfig, make_config
-from ff3d.study import curve, summary
+from ff3d.studies.statistics import curve, summary
+from ff3d.studies.task import Row, Task, perform
 
 Arms = dict[str, dict[str, Any]]
 

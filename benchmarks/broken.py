@@ -4,7 +4,7 @@
     benchmarks/broken.py [--cases 1000] [--first 0] [--points 20000] [--jobs 1] [--alternatives libigl trimesh open3d]
                          [--out results.jsonl]
 
-A case is `ff3d.breaking.broken_mesh(seed)`. Half of the points are uniform in the mesh's box, grown by 2% of its
+A case is `ff3d.shapes.broken.broken_mesh(seed)`. Half of the points are uniform in the mesh's box, grown by 2% of its
 longest side, half near the surface, at N(0, 0.01 side). Of both, the ones nearer to the surface than the mesh's own
 error against the solid are left out: there the mesh itself is wrong. A label is right where the solid says
 so; the accuracy is over all points kept. A case is right from 99.5% on, over the uniform points and over the near
@@ -32,8 +32,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ff3d.breaking import GROUPS, SHARES, BrokenMesh, broken_mesh, warm
-from ff3d.sampling import grown_box, sample_near_surface, sample_uniform
+from ff3d.geometry.coordinates import grown_box
+from ff3d.geometry.sampling import sample_near_surface, sample_uniform
+from ff3d.shapes.broken import GROUPS, SHARES, BrokenMesh, broken_mesh, warm
 
 Points = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -44,11 +45,9 @@ MARGIN, NEAR = 0.02, 0.01
 
 def label(mesh: Any, points: Points) -> Bools:
     """ff3d's labels: the one place that says how ff3d is asked. A ValueError that says why is a refusal."""
-    from ff3d import occupancy
+    from ff3d.labels.oracles import make_oracle
 
-    # getattr: until make_oracle is there, the plain winding number
-    inside: Bools = getattr(occupancy, "make_oracle", occupancy.WindingNumberOracle)(mesh)(points)
-    return inside
+    return make_oracle(mesh)(points)
 
 
 def libigl(mesh: Any, points: Points) -> Bools:

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from trimesh.transformations import random_rotation_matrix
 
 import ff3d
-from ff3d.breaking import CUT, GROUPS, BrokenMesh, broken_mesh
 from ff3d.metrics import iou_of_labels
+from ff3d.shapes.broken import CUT, GROUPS, BrokenMesh, broken_mesh
 
 ARMS: dict[str, dict[str, Any]] = {
     "fast": {"preset": "fast"},

@@ -22,12 +22,12 @@ import trimesh
 from numpy.typing import NDArray
 
 import ff3d
-from ff3d.benchmark import evaluate
-from ff3d.mesh import UnitCube
+from ff3d.fitting import train
+from ff3d.geometry.coordinates import UnitCube
 from ff3d.metrics import LabelledPoints
-from ff3d.sampling import TEST_KINDS, load_test_sets
+from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
-from ff3d.training import train
+from ff3d.studies.task import evaluate
 
 Tests = dict[str, LabelledPoints]
 Measured = tuple[int, list[float]]

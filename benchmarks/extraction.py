@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from ff3d.extraction import CHUNK, extract_mesh
-from ff3d.field import load_field
-from ff3d.search import Floats, grid_axes
-from ff3d.shapes import SOLIDS
+from ff3d.fields.field import load_field
+from ff3d.geometry.arrays import Floats
+from ff3d.shapes.solids import SOLIDS
+from ff3d.surfaces.extraction import CHUNK, extract_mesh
+from ff3d.surfaces.grid_levels import grid_axes
 
 METHODS = {"sparse": "ff3d", "dense": "ff3d", "skimage": "skimage", "PyMCubes": "mcubes", "VTK": "vtkmodules"}
 

@@ -27,10 +27,13 @@ import trimesh
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ff3d.mesh import UnitCube, find_mesh, load_mesh
-from ff3d.metrics import sample_surface
-from ff3d.occupancy import Open3DOracle, Oracle, RayOracle, WindingNumberOracle
-from ff3d.sampling import grown_box, sample_uniform
+from ff3d.geometry.coordinates import UnitCube, grown_box
+from ff3d.geometry.sampling import sample_surface, sample_uniform
+from ff3d.labels.oracles import Oracle
+from ff3d.labels.rays import Open3DOracle, RayOracle
+from ff3d.labels.winding_number import WindingNumberOracle
+from ff3d.shapes.mesh import load_mesh
+from ff3d.shapes.sources import find_mesh
 
 Floats = NDArray[np.float64]
 SHELL, NEAR = 1e-6, 0.01  # units
@@ -163,7 +166,7 @@ def alike(path: Path, points: Floats, labels: NDArray[np.bool_]) -> str:
     digest = hashlib.sha256(labels.tobytes()).hexdigest()
     code = (
         "import hashlib, sys, numpy as np\n"
-        "from ff3d.mesh import load_mesh; from ff3d.occupancy import WindingNumberOracle\n"
+        "from ff3d.shapes.mesh import load_mesh; from ff3d.labels.oracles import WindingNumberOracle\n"
         "points = np.frombuffer(sys.stdin.buffer.read()).reshape(-1, 3)\n"
         "print(hashlib.sha256(WindingNumberOracle(load_mesh(sys.argv[1]))(points).tobytes()).hexdigest())"
     )

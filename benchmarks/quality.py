@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 import ff3d
-from ff3d.benchmark import evaluate
-from ff3d.sampling import TEST_KINDS, load_test_sets
-from ff3d.search import ExtractionError
+from ff3d.fitting import train
+from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import PAPER_MAPPINGS, make_config
-from ff3d.training import train
+from ff3d.studies.task import evaluate
+from ff3d.surfaces.grid_levels import ExtractionError
 
 
 def mesh_scores(scorer: Path, testset: Path, shape: Path) -> dict[str, float]:

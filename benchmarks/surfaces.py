@@ -19,11 +19,12 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from ff3d.extraction import extract_mesh
-from ff3d.field import load_field
-from ff3d.mesh import find_mesh, inspect_mesh, load_mesh
-from ff3d.occupancy import WindingNumberOracle
-from ff3d.sampling import grown_box
+from ff3d.fields.field import load_field
+from ff3d.geometry.coordinates import grown_box
+from ff3d.labels.winding_number import WindingNumberOracle
+from ff3d.shapes.mesh import inspect_mesh, load_mesh
+from ff3d.shapes.sources import find_mesh
+from ff3d.surfaces.extraction import extract_mesh
 
 Floats = NDArray[np.float64]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ff3d.geometry.arrays import Floats
+from ff3d.geometry.sampling import Surface
+
 if TYPE_CHECKING:
     import trimesh
-
-Floats = NDArray[np.float64]
 
 
 class LabelledPoints(NamedTuple):
@@ -62,75 +62,6 @@ def iou_of_labels(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> fl
 def iou(contains: Callable[[Floats], NDArray[np.bool_]], test: LabelledPoints) -> float:
     """IoU of what `contains`, points (n, 3) -> bool (n,), says of the test points with their labels."""
     return iou_of_labels(contains(test.points), test.occupancy)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Triangles to draw points on: corners (f, 3, 3), finite. Kept where points are drawn again and again."""
-
-    corners: Floats
-
-    @classmethod
-    def of(cls, mesh: trimesh.Trimesh | Surface) -> Surface:
-        """That of a mesh. Raises ValueError for NaN or Inf in its faces."""
-        if isinstance(mesh, Surface):
-            return mesh
-        faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-        corners = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)[faces]
-        if not np.isfinite(corners).all():
-            raise ValueError("a surface must have finite vertices, got NaN or Inf; remove those faces")
-        return cls(corners)
-
-    @cached_property
-    def crosses(self) -> Floats:
-        """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
-        edges = self.corners[:, 1:] - self.corners[:, :1]
-        edges /= np.abs(edges).max(initial=0) or 1.0
-        return np.cross(edges[:, 0], edges[:, 1])
-
-    @cached_property
-    def cumulative(self) -> Floats:
-        """The area of all faces up to each (f,), in the same unit, twice."""
-        return np.cumsum(np.linalg.norm(self.crosses, axis=1))
-
-    def sample(
-        self, count: int, rng: Generator, weight: Literal["area", "face", "even"] = "area"
-    ) -> tuple[Floats, NDArray[np.int64]]:
-        """As `sample_surface`."""
-        if not len(self.corners):
-            raise ValueError("cannot sample a surface without faces")
-        if weight == "face":
-            chosen = rng.integers(len(self.corners), size=count)
-        elif weight in ("area", "even"):
-            total = self.cumulative[-1]
-            if not total > 0:
-                raise ValueError("cannot sample a surface without area: every face is a line or a point")
-            # "right" never lands on a face of zero area; the minimum guards the last step's rounding
-            place = rng.random(count)
-            if weight == "even":
-                place = (np.arange(count) + place) / count
-            chosen = np.searchsorted(self.cumulative, place * total, side="right")
-            chosen = np.minimum(chosen, np.searchsorted(self.cumulative, total))
-        else:
-            raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
-        share = rng.random((count, 2))
-        folded = share.sum(axis=1) > 1
-        share[folded] = 1 - share[folded]
-        first = self.corners[chosen, 0]
-        return first + np.einsum("nk,nkd->nd", share, self.corners[chosen, 1:] - first[:, None]), chosen
-
-
-def sample_surface(
-    mesh: trimesh.Trimesh | Surface, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
-) -> tuple[Floats, NDArray[np.int64]]:
-    """`count` points on the mesh, uniform within a face, and the face of each: (count, 3) float64, (count,).
-
-    weight: faces are chosen by their area, or each alike (as in the notebook of Tancik et al. 2020), so that the
-    points crowd where the triangles are small. `even`: by their area too, but in their order, one point in each of
-    `count` equal parts of the whole (stratified sampling): no face has a point more or less than it must.
-    Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
-    """
-    return Surface.of(mesh).sample(count, rng, weight)
 
 
 def surface_distances(

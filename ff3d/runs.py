@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ff3d.field import OccupancyField, load_field
+from ff3d.fields.field import OccupancyField, load_field
 from ff3d.files import write_text
+from ff3d.fitting import Fit, FitError, Progress, train, where
 from ff3d.settings import FitConfig
-from ff3d.training import Fit, FitError, Progress, train, where
 
 if TYPE_CHECKING:
     import trimesh
 
+    from ff3d.labels.oracles import Oracle
     from ff3d.metrics import LabelledPoints
-    from ff3d.occupancy import Oracle
 
 
 class RunError(ValueError):

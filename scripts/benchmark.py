@@ -3,6 +3,6 @@
 
 import sys
 
-from ff3d.cli import main
+from ff3d.cli.main import main
 
 sys.exit(main(prog="benchmark.py", only="benchmark"))

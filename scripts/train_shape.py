@@ -6,7 +6,7 @@ The same as `ff3d compare`; see --help for every setting.
 
 import sys
 
-from ff3d.cli import main
+from ff3d.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(prog="train_shape.py", only="compare"))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, iou_of_labels, sample_surface, surface_distances
+from ff3d.geometry.sampling import sample_surface
+from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, iou_of_labels, surface_distances
 
 LABEL_PAIRS = st.integers(0, 30).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(bool, n)))
 EMPTY = trimesh.Trimesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=int), process=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ff3d
-from ff3d.shapes import SOLIDS
+from ff3d.shapes.solids import SOLIDS
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -55,7 +55,7 @@ def test_the_bunny_with_holes_in_its_base_gives_a_closed_mesh_in_its_own_coordin
 @pytest.mark.parametrize("name", ["armadillo", "dragon", "buddha", "lucy", "stanford-bunny"])
 def test_labels_equal_the_frozen_test_sets(name):
     oracle = ff3d.WindingNumberOracle(ff3d.load_mesh(SHARED / "meshes" / f"{name}.obj"))
-    from ff3d.sampling import load_test_sets
+    from ff3d.points.test_sets import load_test_sets
 
     for kind, (points, inside) in load_test_sets(SHARED / "testsets" / f"{name}.npz").items():
         assert np.array_equal(oracle(points), inside), kind

@@ -8,9 +8,9 @@ import pytest
 import torch
 import trimesh
 
+from ff3d.fitting import FitError
 from ff3d.runs import MeshSource, Run, RunError, new_folder
 from ff3d.settings import make_config
-from ff3d.training import FitError
 
 SMALL = {"width": 16, "depth": 1, "frequencies": 16, "batch_size": 512, "pool_size": 1024, "passes": 1, "device": "cpu"}
 SOURCE = MeshSource("ball.obj", "0" * 64)
@@ -52,7 +52,7 @@ def test_an_interrupted_run_goes_on_to_the_undisturbed_field_bit_for_bit(tmp_pat
     config = make_config(steps=30, **SMALL)
     whole = Run(tmp_path / "whole").fit(mesh, config, SOURCE)
     run, asked = Run(tmp_path / "broken"), 0
-    from ff3d.occupancy import WindingNumberOracle
+    from ff3d.labels.winding_number import WindingNumberOracle
 
     oracle = WindingNumberOracle(mesh)
 
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_undisturbed_field_bit_for_bit(tmp_pat
 
 
 def test_a_break_after_the_last_step_loses_no_step(tmp_path, mesh):
-    from ff3d.occupancy import WindingNumberOracle
+    from ff3d.labels.winding_number import WindingNumberOracle
 
     config = make_config(steps=30, storage="auto", **SMALL)
     whole = Run(tmp_path / "whole").fit(mesh, config, SOURCE, held_out={})

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from ff3d.cli.main import main as main

@@ -1,0 +1,139 @@
+"""ff3d label, prepare, inspect and samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ff3d.cli.options import ManyMeshes, MeshName, OracleName, ShapeName, say, say_places
+from ff3d.settings import FitConfig
+
+
+@dataclass
+class LabelCommand:
+    """Label points inside (True) or outside (False) a shape: a mesh, or a point cloud (.ply without faces, .xyz)."""
+
+    mesh: ShapeName
+    points: Annotated[Positional[Path], arg(metavar="POINTS.npy", help="(n, 3) numbers, input coordinates")]
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """where the labels go: a .npy of bool (n,)"""
+    oracle: OracleName = "auto"
+    """who says so: auto takes the winding number"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.labels.oracles import make_oracle
+        from ff3d.points.datasets import label_file
+        from ff3d.shapes.point_cloud import load_shape
+        from ff3d.shapes.sources import find_shape
+
+        oracle = make_oracle(load_shape(find_shape(self.mesh)), self.oracle)
+        inside, count = label_file(oracle, self.points, self.output, progress=True)
+        say(f"{inside:,} of {count:,} points are inside")
+        say(f"results: {self.output}")
+        return 0
+
+
+@dataclass
+class PrepareCommand:
+    """Write labelled samples of many meshes, for use elsewhere; a mesh that fails is a row with its reason."""
+
+    meshes: ManyMeshes
+    out: Path
+    """folder for NAME.npz and prepared.jsonl; what is there already is kept"""
+    points: int = 100_000
+    """points of each mesh"""
+    uniform: float = FitConfig.uniform
+    """share of the points that are uniform in the box; the rest lie near the surface"""
+    widths: tuple[float, ...] = FitConfig.widths
+    """standard deviations of the points near the surface, units (shares of the cube's side)"""
+    margin: float = FitConfig.margin
+    """how far the box reaches past the mesh, units"""
+    seed: int = 0
+    """seed of the points"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.geometry.sampling import SampleMix
+        from ff3d.points.datasets import prepare
+        from ff3d.shapes.sources import find_shapes
+
+        positive = self.points > 0 and all(it > 0 for it in self.widths)
+        if not (positive and self.margin >= 0 and 0 <= self.uniform <= 1):
+            raise ValueError("--points and --widths must be positive, --margin not negative, --uniform within 0 and 1")
+        rows = prepare(
+            find_shapes(self.meshes),
+            self.out,
+            count=self.points,
+            mix=SampleMix(self.uniform, self.widths),
+            margin=self.margin,
+            seed=self.seed,
+            progress=True,
+        )
+        failed = sum("failure" in row for row in rows)
+        say(f"{len(rows) - failed} of {len(rows)} meshes prepared, {self.points:,} points each")
+        say(f"results: {self.out}")
+        return int(failed == len(rows))
+
+
+@dataclass
+class InspectCommand:
+    """Say what a mesh is made of, what is wrong with it, what ff3d does about that, and where labels are not sure."""
+
+    mesh: MeshName
+    check: bool = False
+    """label 100,000 points by a second, independent oracle too, and say where the two disagree"""
+    picture: Path | None = None
+    """a .png: three cuts through the place where labels are least sure"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.geometry.coordinates import grown_box
+        from ff3d.labels.confidence import UNSURE, doubt, second_opinion
+        from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
+        from ff3d.shapes.mesh import inspect_mesh, load_mesh
+        from ff3d.shapes.sources import find_shape
+        from ff3d.views.figure import cross_sections
+        from ff3d.views.rendering import save_picture
+
+        path = find_shape(self.mesh)
+        mesh = load_mesh(path)
+        say(f"{path}\n{inspect_mesh(mesh)}")
+        oracle = WindingNumberOracle(mesh)
+        for note in oracle.notes:
+            say(f"- {note}")
+        found = doubt(mesh, oracle)
+        if found.unsettled > REFUSED:
+            say(f"labels  refused: an open surface, {found.unsettled:.0%} of it has outside on both sides")
+        else:
+            say(f"labels  not sure in {found.share:.2%} of the box{' at' * bool(found.places)}")
+        say_places(found.places)
+        if self.check and found.unsettled <= REFUSED:
+            other = second_opinion(mesh, oracle, progress=True)
+            where = " at" * bool(other.places)
+            say(f"check   {other.share:.4%} of {other.points:,} points differ from {other.second}{where}")
+            say_places(other.places)
+        if self.picture is not None:
+            low, high = grown_box(mesh, 0.02 * oracle.cube.scale)
+            center = found.places[0].center if found.places else tuple((low + high) / 2)
+            title = f"{path.name}: labels not sure in {found.share:.2%} of the box"
+            cuts = cross_sections(oracle.winding_number, (low, high), center, unsure=UNSURE, title=title)
+            save_picture(cuts, self.picture)
+            say(f"results: {self.picture}")
+        return 0
+
+
+@dataclass
+class SamplesCommand:
+    """Write the sample shapes: bunny, knot, gyroid, bracket and soup."""
+
+    directory: Annotated[Positional[Path], arg(metavar="DIR")] = Path("meshes")
+    """where to"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.shapes.sample_meshes import write_samples
+
+        for path in write_samples(self.directory, progress=True):
+            say(str(path))
+        say(f"results: {self.directory}")
+        return 0

@@ -1,0 +1,90 @@
+"""The commands. Each parses its options, calls what does the work, and ends by saying where its results lie."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Union
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
+
+from ff3d.cli.fitting import FitCommand
+from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, SamplesCommand
+from ff3d.cli.options import number_or_text
+from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Crew, TuneCommand
+from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
+from ff3d.settings import PRESETS, starting_point
+
+log = logging.getLogger("ff3d")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | None = None) -> int:
+    """Run one command; return 0, or a non-zero code after one clear line (a traceback with --debug).
+
+    only: the one command that a script of this name offers; its arguments then do not name it.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [it for it in arguments if it != "--debug"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return _parse(arguments, prog, only)()
+    except KeyboardInterrupt:
+        log.error("%s: interrupted", prog)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        log.error("%s: error: %s", prog, (str(error) or type(error).__name__).splitlines()[0])
+        return 1
+
+
+def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
+    """The command that the arguments describe. --preset decides what the other settings start from."""
+    command = only or (arguments or [""])[0]
+    preset, seconds = _given(arguments, "--preset"), number_or_text(_given(arguments, "--seconds") or "")
+    if preset not in PRESETS:  # if it is there at all, the parser says what is wrong with it
+        preset = None if command == "fit" else "plain"
+    settings = starting_point(preset, _given(arguments, "--mapping"), None if isinstance(seconds, str) else seconds)
+    if command in ("compare", "benchmark", "tune") and any(it.split("=")[0] == "--mapping" for it in arguments):
+        raise ValueError(f"{command} takes --mappings (several), not --mapping")
+    missing: Any = tyro.MISSING
+    commands = {
+        "fit": FitCommand(missing, settings),
+        "compare": CompareCommand(missing, settings),
+        "benchmark": BenchmarkCommand((), settings, Crew()),
+        "tune": TuneCommand(missing, settings, Crew()),
+        "extract": ExtractCommand(missing),
+        "evaluate": EvaluateCommand(missing),
+        "label": LabelCommand(missing, missing, missing),
+        "prepare": PrepareCommand(missing, missing),
+        "inspect": InspectCommand(missing),
+        "samples": SamplesCommand(),
+    }
+    config: Any = (OmitArgPrefixes, FlagCreatePairsOff)
+    if only:
+        kind: Any = type(commands[only])
+        alone: Callable[[], int] = tyro.cli(kind, default=commands[only], args=arguments, prog=prog, config=config)
+        return alone
+    # mypy cannot follow a Union that is put together at run time
+    choice: Any = Union[  # noqa: UP007
+        tuple(
+            Annotated[type(command), subcommand(name, default=command, description=type(command).__doc__)]
+            for name, command in commands.items()
+        )
+    ]
+    about = (
+        "ff3d: meshes to compact neural shapes. Each command has its own --help; --debug shows an error's traceback."
+    )
+    picked: Callable[[], int] = tyro.cli(choice, args=arguments, prog=prog, description=about, config=config)
+    return picked
+
+
+def _given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value that a flag is given, the last one, before the arguments are parsed."""
+    apart = [value for it, value in pairwise([*arguments, ""]) if it == flag]
+    values = apart + [it.partition("=")[2] for it in arguments if it.startswith(f"{flag}=")]
+    return values[-1] if values else None

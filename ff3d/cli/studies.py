@@ -1,0 +1,196 @@
+"""ff3d compare, benchmark and tune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from ff3d.cli.options import ManyMeshes, MeshName, Settings, number_or_text, say, typed_command
+from ff3d.settings import PAPER_MAPPINGS, MappingName, make_config
+
+if TYPE_CHECKING:
+    from ff3d.studies.plan import Plan
+
+
+@dataclass
+class Crew:
+    """Who does the fits of a study, and where."""
+
+    workers: int = 1
+    """processes that fit at the same time, beside this one; 0: in this process"""
+    threads: int | None = None
+    """threads of each (default: the cores shared out)"""
+    timeout: float | None = None
+    """seconds after which a fit is taken to hang, and is a failure (default: 600 and ten times its budget)"""
+    ray: str | None = None
+    """the address of a Ray cluster that does the fits: auto, local, or ray://HOST:PORT"""
+    gpus: float = 0.0
+    """GPUs that a fit on the cluster is given"""
+
+    def made(self, seconds: float | None) -> Any:
+        """The workers for fits of this budget."""
+        from ff3d.studies.workers import Workers
+
+        timeout = self.timeout or (600 + 10 * seconds if seconds else None)
+        return Workers(self.workers, self.threads, timeout, self.ray, self.gpus)
+
+
+@dataclass
+class CompareCommand:
+    """Fit several mappings to a mesh on the same footing; extract, measure and picture each."""
+
+    mesh: MeshName
+    settings: Settings
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
+    """the mappings to compare"""
+    resolution: int = 192
+    """grid cells along the longest side of each extracted mesh"""
+    out: Path | None = None
+    """results folder; the same command again goes on where it was (default: runs/MESH)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.runs import new_folder
+        from ff3d.studies.plan import holds, make_plan
+
+        settings = asdict(self.settings)
+        seed = settings.pop("seed")
+        settings.pop("mapping")
+        plan = make_plan([self.mesh], self.mappings, (seed,), resolution=self.resolution, **settings)
+
+        def unfinished(folder: Path) -> bool:
+            return not (folder / "report.md").exists() and holds(folder, plan)
+
+        folder = self.out or new_folder(Path("runs"), plan.meshes[0].stem, reusable=unfinished)
+        return _study(plan, str(folder), Crew(0))
+
+
+@dataclass
+class BenchmarkCommand:
+    """Fit every mapping with every seed on every mesh, measure each, and report means with intervals over seeds."""
+
+    meshes: ManyMeshes
+    settings: Settings
+    crew: Annotated[Crew, arg(name="")]
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
+    """the mappings to compare"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """seeds of frequencies, weights and samples; --seed is not used"""
+    vary: tuple[str, ...] = ()
+    """settings to vary: scale=4,8,12 width=64,256; each combination is fitted"""
+    tuned: Path | None = None
+    """a tuned.json of ff3d tune: learning rates and scales to take"""
+    testsets: Path | None = None
+    """a folder of frozen test points, MESH.npz; by default they are drawn from the mesh"""
+    resolution: int = 192
+    """grid cells along the longest side of each extracted mesh"""
+    plan: Path | None = None
+    """a YAML file with meshes, mappings, seeds, vary, tuned, testsets, resolution and settings, in place of MESHES"""
+    again: bool = False
+    """do once more what failed"""
+    out: str = "runs/benchmark"
+    """results folder, or an fsspec address (s3://...); the same command again goes on where it was"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.studies.plan import make_plan, read_plan
+
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in ("mapping", "seed")}
+        usual: dict[str, Any] = {
+            "mappings": self.mappings,
+            "seeds": self.seeds,
+            "resolution": self.resolution,
+        } | settings
+        usual |= {"vary": _varied(self.vary), "tuned": self.tuned, "testsets": self.testsets}
+        if bool(self.meshes) == (self.plan is not None):
+            raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
+        plan = read_plan(self.plan, **usual) if self.plan else make_plan(self.meshes, **usual)
+        return _study(plan, self.out, self.crew, again=self.again)
+
+
+@dataclass
+class TuneCommand:
+    """Search the learning rate and the scale of mappings on a validation mesh, for ff3d benchmark --tuned."""
+
+    meshes: ManyMeshes
+    settings: Settings
+    crew: Annotated[Crew, arg(name="")]
+    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
+    """the mappings to tune"""
+    seeds: tuple[int, ...] = (0,)
+    """seeds of frequencies, weights and samples; --seed is not used"""
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+    """learning rates to try"""
+    scales: tuple[float, ...] = (3.0, 6.0, 12.0, 24.0, 48.0, 96.0)
+    """scales to try, cycles per unit (gaussian, lecture: standard deviation; positional: highest frequency)"""
+    out: Path = Path("runs/tune")
+    """results folder; the same command again goes on where it was"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.shapes.sources import find_shapes
+        from ff3d.studies.tuning import tune
+        from ff3d.views.html import write_page
+        from ff3d.views.markdown import write_report
+
+        config = make_config(**asdict(self.settings))
+        best, studies = tune(
+            find_shapes(self.meshes),
+            self.mappings,
+            self.seeds,
+            config,
+            self.out,
+            rates=self.rates,
+            scales=self.scales,
+            workers=self.crew.made(config.seconds),
+            command=typed_command(),
+            progress_bar=True,
+        )
+        pages = []
+        for study in studies:
+            write_report(study, pictures=False)
+            pages.append(write_page(study))
+        for mapping, found in best.items():
+            say(f"{mapping}: " + "  ".join(f"{name} {value:g}" for name, value in found.items()))
+        if not best:
+            say("interrupted; the same command goes on from here")
+        say(f"results: {self.out / 'tuned.json' if best else self.out}   reports: {'  '.join(map(str, pages))}")
+        return 0 if best else 130
+
+
+def _study(plan: Plan, out: str, crew: Crew, *, again: bool = False) -> int:
+    """Run a study, write its reports and say what came of it."""
+    from ff3d.studies.study import run_study
+    from ff3d.views.html import write_page
+    from ff3d.views.markdown import write_report
+    from ff3d.views.tables import text_table
+
+    say(f"{plan}")
+    command = typed_command()
+    workers = crew.made(plan.config.seconds)
+    study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True)
+    write_report(study, progress_bar=True)
+    page = write_page(study)
+    say("\n" + text_table(study) + "\n")
+    failed = [row for row in study.rows if row.failure]
+    for row in failed:
+        say(f"{row.mesh}, {row.arm}, seed {row.seed} failed: {row.failure}")
+    if study.best:
+        say(f"best near the surface: {study.best}")
+    if study.missing:
+        say(f"interrupted, {study.missing} fits are missing or cut short; the same command goes on from here")
+    say(f"{plan.fits - study.missing} of {plan.fits} fits done, {len(failed)} failed")
+    say(f"results: {out}   report: {page.name if study.storage.remote else page}")
+    return 130 if study.missing else int(study.best is None)
+
+
+def _varied(entries: Sequence[str]) -> dict[str, list[Any]]:
+    """The settings and values of scale=4,8,12: numbers where they are numbers."""
+    varied: dict[str, list[Any]] = {}
+    for entry in entries:
+        name, _, values = entry.partition("=")
+        if not name or not values:
+            raise ValueError(f"--vary takes SETTING=VALUE,VALUE,..., got {entry!r}")
+        varied[name.replace("-", "_")] = [number_or_text(value) for value in values.split(",")]
+    return varied

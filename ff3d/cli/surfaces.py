@@ -1,0 +1,138 @@
+"""ff3d extract and evaluate."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from ff3d.cli.options import Output, RunName, load_field_of, say, scores_in_words
+
+log = logging.getLogger("ff3d")
+
+
+@dataclass
+class ExtractCommand:
+    """Extract a run's surface as a watertight mesh in the input's coordinates; or points on it, or voxels."""
+
+    run: RunName
+    resolution: int = 256
+    """grid cells along the longest side of the field's box"""
+    output: Output = None
+    """.ply, .obj, .stl, .glb: the mesh; .xyz: points with normals; .npz: voxels (default: mesh.ply beside the field)"""
+    refine: int = 0
+    """steps of root finding for each vertex, instead of linear interpolation along its edge of the grid"""
+    drop_floaters: float | None = None
+    """drop parts of less than this share of the volume"""
+    simplify: int | None = None
+    """simplify to about so many faces"""
+    simplify_error: float | None = None
+    """simplify as far as the surface moves by less than this, input units"""
+    smooth_normals: bool = False
+    """vertex normals from the field's gradient, not from the faces around; asks it six times for each vertex"""
+    points: int = 100_000
+    """points in an .xyz"""
+    method: Literal["sparse", "dense"] = "sparse"
+    """dense: ask about every grid point, to be sure that no part is missed"""
+    max_memory: float | None = None
+    """gigabytes that may be used (default: what is available)"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.formats.mesh_files import WRITERS, save_mesh
+        from ff3d.geometry.triangles import signed_volume
+        from ff3d.surfaces.cleaning import drop_floaters, simplify, smooth_normals
+        from ff3d.surfaces.export import save_points, save_voxels
+
+        begun = time.perf_counter()
+        output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
+        ending = output.suffix.lower()
+        if ending not in (*WRITERS, ".xyz", ".npz"):
+            raise ValueError(f"{output}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
+        cleaning = self.drop_floaters, self.simplify, self.simplify_error
+        if ending == ".npz" and (self.refine or self.smooth_normals or cleaning != (None, None, None)):
+            raise ValueError(
+                f"{output}: voxels have no vertices to refine, simplify or clean; leave these out, or give .ply"
+            )
+        if self.points < 1:
+            raise ValueError(f"--points must be at least 1, got {self.points}")
+        field = load_field_of(self.run, self.device)
+        if ending == ".npz":
+            inside = save_voxels(field.logits, field.bounds, output, resolution=self.resolution, progress=True)
+            say(f"{inside:.2%} of the voxels are inside, {time.perf_counter() - begun:.1f} s")
+            say(f"results: {output}")
+            return 0
+        memory = None if self.max_memory is None else round(self.max_memory * 1e9)
+        shape = field.extract_mesh(
+            self.resolution, method=self.method, refine=self.refine, max_memory=memory, progress=True
+        )
+        if self.drop_floaters is not None:
+            shape = drop_floaters(shape, self.drop_floaters)
+        if self.simplify is not None or self.simplify_error is not None:
+            shape = simplify(shape, faces=self.simplify, error=self.simplify_error)
+        if self.smooth_normals:
+            cell = float((field.bounds[1] - field.bounds[0]).max()) / self.resolution
+            shape.vertex_normals = smooth_normals(shape, field.logits, cell / 2)  # type: ignore[method-assign]
+        if ending == ".xyz":
+            save_points(shape, output, count=self.points)
+        else:
+            save_mesh(shape, output)
+        volume = signed_volume(shape)
+        took = time.perf_counter() - begun
+        say(f"{len(shape.faces):,} faces, closed, volume {volume:.6g}, {took:.1f} s")
+        say(f"results: {output}")
+        return 0
+
+
+@dataclass
+class EvaluateCommand:
+    """Measure a run: IoU of the field; Chamfer, F-score and normal consistency of its mesh."""
+
+    run: RunName
+    mesh: str | None = None
+    """the reference mesh; its test points are drawn anew from --seed"""
+    testset: Path | None = None
+    """a .npz of frozen test points: uniform, uniform_inside, boundary_face, ... (IoU only)"""
+    resolution: int = 256
+    """grid cells along the longest side of the extracted mesh"""
+    seed: int = 0
+    """seed of the test points"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    as_json: Annotated[bool, arg(name="json")] = False
+    """print one line of JSON"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.metrics import surface_distances
+        from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
+        from ff3d.shapes.mesh import load_mesh
+        from ff3d.shapes.sources import find_shape
+        from ff3d.studies.task import evaluate
+
+        if (self.mesh is None) == (self.testset is None):
+            raise ValueError("give one of --mesh MESH and --testset FILE.npz")
+        field = load_field_of(self.run, self.device)
+        result: dict[str, Any]
+        if self.testset is not None:
+            result = {"iou": evaluate(field.contains, load_test_sets(self.testset), progress_bar=True)}
+        else:
+            reference = load_mesh(find_shape(str(self.mesh)))
+            log.info("labelling the test points")
+            tests = {kind: test_points(reference, kind, seed=self.seed) for kind in TEST_KINDS}
+            result = {"iou": evaluate(field.contains, tests, progress_bar=True)}
+            shape = field.extract_mesh(self.resolution, progress=not self.as_json)
+            result |= asdict(surface_distances(shape, reference, seed=self.seed))
+        if self.as_json:
+            say(json.dumps(result))
+        else:
+            say("IoU  " + scores_in_words(result.pop("iou")))
+            for name, value in result.items():
+                say(f"{name}  {value:.6g}")
+            say(f"measured: {self.run}")
+        return 0

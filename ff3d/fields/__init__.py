@@ -1,0 +1,1 @@
+"""An input mapping and a small network: built, trained, saved."""

@@ -1,0 +1,1 @@
+"""Mesh files, format by format: bytes <-> polygons."""

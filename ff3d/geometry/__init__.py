@@ -1,0 +1,1 @@
+"""Points, triangles and boxes: what every other folder measures with."""

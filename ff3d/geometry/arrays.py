@@ -1,0 +1,12 @@
+"""The names that array types go by."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Singles = NDArray[np.float32]
+Indices = NDArray[np.int32]

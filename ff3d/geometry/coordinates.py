@@ -1,0 +1,124 @@
+"""Points and boxes: UnitCube, the transform input coordinates <-> unit cube, and what checks points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ff3d.geometry.arrays import Floats
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+def grown_box(mesh: trimesh.Trimesh, margin: float) -> NDArray[np.float64]:
+    """The mesh's bounding box (2, 3) grown by `margin` input units on every side."""
+    return np.array([mesh.vertices.min(axis=0) - margin, mesh.vertices.max(axis=0) + margin])
+
+
+def centered(points: Floats) -> Floats:
+    """points about the centre of their box, over its longest side: no square under- or overflows."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    local: Floats = (points - (low + (high - low) / 2)) / (float((high - low).max()) or 1.0)
+    return local
+
+
+@dataclass(frozen=True)
+class UnitCube:
+    """The transform between input coordinates and the unit cube [0, 1]^3.
+
+    center: the input point that lands at (0.5, 0.5, 0.5).  scale: the side of the cube in input units, > 0.
+    Raises ValueError unless all four numbers are finite and scale > 0.
+    """
+
+    center: tuple[float, float, float]
+    scale: float
+
+    def __post_init__(self) -> None:
+        center, scale = tuple(float(x) for x in self.center), float(self.scale)
+        if len(center) != 3 or not all(math.isfinite(x) for x in center):
+            raise ValueError(f"center must be 3 finite numbers, got {self.center}")
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"scale must be a finite number of input units above 0, got {self.scale}")
+        object.__setattr__(self, "center", center)
+        object.__setattr__(self, "scale", scale)
+
+    @classmethod
+    def paper(cls, vertices: ArrayLike) -> UnitCube:
+        """The cube of Tancik et al. 2020 (arXiv:2006.10739), section E.2.
+
+        vertices (v, 3) minus their mean, over their largest absolute coordinate: [-1, 1]^3, mapped to [0, 1]^3.
+        Raises ValueError if there are none, if one is not finite, or if all lie in one point.
+        """
+        points = _box_points(vertices)
+        # relative to one vertex: sums of coordinates far from the origin would lose digits
+        mean = points[:1].sum(axis=0) + (points - points[:1]).sum(axis=0) / len(points)
+        return cls(tuple(mean.tolist()), 2 * float(np.abs(points - mean).max()))
+
+    @classmethod
+    def padded(cls, vertices: ArrayLike, padding: float = 0.05) -> UnitCube:
+        """The cube about the bounding box of vertices (v, 3), whose longest side takes 1 - 2 padding of it.
+
+        Raises ValueError if there are no vertices, if one is not finite, if all lie in one point, or if padding
+        is not in [0, 0.5).
+        """
+        points = _box_points(vertices)
+        if not 0 <= padding < 0.5:
+            raise ValueError(f"padding must be in [0, 0.5), a fraction of the cube's side, got {padding}")
+        low, high = points.min(axis=0), points.max(axis=0)
+        return cls(tuple((low + (high - low) / 2).tolist()), float((high - low).max()) / (1 - 2 * padding))
+
+    def to_unit(self, points: ArrayLike) -> Floats:
+        """points (n, 3), input coordinates -> (n, 3) float64, unit coordinates. Raises ValueError by shape."""
+        unit: Floats = (_points(points) - self.center) / self.scale + 0.5
+        return unit
+
+    def from_unit(self, points: ArrayLike) -> Floats:
+        """points (n, 3), unit coordinates -> (n, 3) float64, input coordinates. Raises ValueError by shape."""
+        placed: Floats = (_points(points) - 0.5) * self.scale + self.center
+        return placed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, exact: `from_json` gives the same cube back, bit for bit."""
+        return {"center": list(self.center), "scale": self.scale}
+
+    @classmethod
+    def from_json(cls, data: object) -> UnitCube:
+        """Read what `to_json` wrote; ValueError for missing or extra keys and for anything but finite numbers."""
+        if not isinstance(data, dict) or set(data) != {"center", "scale"}:
+            raise ValueError(f'a unit cube is {{"center": [x, y, z], "scale": s}}, got {str(data)[:200]}')
+        center, scale = data["center"], data["scale"]
+        if not isinstance(center, list | tuple) or any(type(x) not in (int, float) for x in (*center, scale)):
+            raise ValueError(f"center must be 3 numbers and scale a number, got {str(data)[:200]}")
+        return cls(tuple(center), scale)
+
+
+def check_points(points: ArrayLike) -> Floats:
+    """points as float64 (n, 3); ValueError if the shape is another or a coordinate is not finite."""
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
+        raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not")
+    return array
+
+
+def _box_points(vertices: ArrayLike) -> Floats:
+    """vertices as float64 (v, 3), v > 0; ValueError if there are none or one is not finite."""
+    points = _points(vertices)
+    if not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"vertices must be finite and at least one, got {len(points)}")
+    return points
+
+
+def _points(points: ArrayLike) -> Floats:
+    """points as float64 (n, 3); ValueError for any other shape."""
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"points must have shape (n, 3), got {array.shape}")
+    return array

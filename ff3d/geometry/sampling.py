@@ -1,0 +1,131 @@
+"""Query-point sampling: uniform in a box, on a surface, near it, and a mix of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+
+from ff3d.geometry.arrays import Floats
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Floats:
+    """`count` points (count, 3), uniform in the box `bounds` (2, 3)."""
+    low, high = np.asarray(bounds, dtype=np.float64)
+    points: Floats = low + (high - low) * rng.random((count, 3))
+    return points
+
+
+def sample_near_surface(
+    mesh: trimesh.Trimesh | Surface, count: int, *, std: float | ArrayLike, rng: Generator
+) -> Floats:
+    """Points spread evenly on the surface plus Gaussian noise: (count, 3), input coordinates, in the faces' order.
+
+    std: the noise, input units; several widths share the points evenly, in turn.
+    Raises ValueError if the mesh has no area.  Source: Tancik et al. 2020, section E.2 (there: over vertices).
+    """
+    points, _ = sample_surface(mesh, count, rng, weight="even")
+    widths = np.atleast_1d(np.asarray(std, dtype=np.float64))
+    points += rng.standard_normal((count, 3)) * widths[np.arange(count) % len(widths), None]
+    return points
+
+
+@dataclass(frozen=True)
+class SampleMix:
+    """Which points a fit asks about: a share uniform in the box, the rest near the surface at several widths.
+
+    widths: standard deviations of the noise, in units of the cube's side.
+    everywhere: what draws the uniform points in place of the box, from count and rng, (count, 3) input coordinates.
+    """
+
+    uniform: float
+    widths: tuple[float, ...]
+    everywhere: Callable[[int, Generator], Floats] | None = None
+
+    def draw(
+        self, mesh: trimesh.Trimesh | Surface, bounds: ArrayLike, unit: float, count: int, rng: Generator
+    ) -> Floats:
+        """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
+        far = round(count * self.uniform) if self.widths else count
+        points = self.everywhere(far, rng) if self.everywhere else sample_uniform(bounds, far, rng)
+        if far == count:
+            return points
+        near = sample_near_surface(mesh, count - far, std=unit * np.array(self.widths), rng=rng)
+        return np.concatenate([points, near])[rng.permutation(count)]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Triangles to draw points on: corners (f, 3, 3), finite. Kept where points are drawn again and again."""
+
+    corners: Floats
+
+    @classmethod
+    def of(cls, mesh: trimesh.Trimesh | Surface) -> Surface:
+        """That of a mesh. Raises ValueError for NaN or Inf in its faces."""
+        if isinstance(mesh, Surface):
+            return mesh
+        faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
+        corners = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)[faces]
+        if not np.isfinite(corners).all():
+            raise ValueError("a surface must have finite vertices, got NaN or Inf; remove those faces")
+        return cls(corners)
+
+    @cached_property
+    def crosses(self) -> Floats:
+        """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
+        edges = self.corners[:, 1:] - self.corners[:, :1]
+        edges /= np.abs(edges).max(initial=0) or 1.0
+        return np.cross(edges[:, 0], edges[:, 1])
+
+    @cached_property
+    def cumulative(self) -> Floats:
+        """The area of all faces up to each (f,), in the same unit, twice."""
+        return np.cumsum(np.linalg.norm(self.crosses, axis=1))
+
+    def sample(
+        self, count: int, rng: Generator, weight: Literal["area", "face", "even"] = "area"
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """As `sample_surface`."""
+        if not len(self.corners):
+            raise ValueError("cannot sample a surface without faces")
+        if weight == "face":
+            chosen = rng.integers(len(self.corners), size=count)
+        elif weight in ("area", "even"):
+            total = self.cumulative[-1]
+            if not total > 0:
+                raise ValueError("cannot sample a surface without area: every face is a line or a point")
+            # "right" never lands on a face of zero area; the minimum guards the last step's rounding
+            place = rng.random(count)
+            if weight == "even":
+                place = (np.arange(count) + place) / count
+            chosen = np.searchsorted(self.cumulative, place * total, side="right")
+            chosen = np.minimum(chosen, np.searchsorted(self.cumulative, total))
+        else:
+            raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
+        share = rng.random((count, 2))
+        folded = share.sum(axis=1) > 1
+        share[folded] = 1 - share[folded]
+        first = self.corners[chosen, 0]
+        return first + np.einsum("nk,nkd->nd", share, self.corners[chosen, 1:] - first[:, None]), chosen
+
+
+def sample_surface(
+    mesh: trimesh.Trimesh | Surface, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
+) -> tuple[Floats, NDArray[np.int64]]:
+    """`count` points on the mesh, uniform within a face, and the face of each: (count, 3) float64, (count,).
+
+    weight: faces are chosen by their area, or each alike (as in the notebook of Tancik et al. 2020), so that the
+    points crowd where the triangles are small. `even`: by their area too, but in their order, one point in each of
+    `count` equal parts of the whole (stratified sampling): no face has a point more or less than it must.
+    Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
+    """
+    return Surface.of(mesh).sample(count, rng, weight)

@@ -1,0 +1,1 @@
+"""Inside or outside: repair, winding numbers, grids of labels, second opinions."""

@@ -1,0 +1,106 @@
+"""Oracles by rays: a second and a third opinion, independent of the winding number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ff3d.geometry.arrays import Floats
+from ff3d.geometry.coordinates import UnitCube, check_points
+from ff3d.labels.repair import repaired
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+class RayOracle:
+    """How often rays from a point leave a closed mesh, less how often they enter it; several directions vote.
+
+    Embree casts the rays (embreex). Counting which way each face looks, and not only how many there are, keeps the
+    overlap of two parts inside. Independent of the winding number, and slower; a second opinion.
+    Raises ValueError if the mesh, put right as for `WindingNumberOracle`, is not closed.
+    """
+
+    STEP = 2e-6  # units past a hit, where the next ray begins: embree computes in float32
+    FIRST, MORE = 3, 4  # directions; the others are asked where the first do not agree
+
+    def __init__(self, mesh: trimesh.Trimesh, *, seed: int = 0):
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
+        self.cube, surface = repaired(mesh)
+        if len(surface.rim) or not len(surface.faces):
+            raise ValueError(
+                f"rays label closed meshes only, and this one has {len(surface.rim)} open edges; "
+                "use the winding number (the default)"
+            )
+        self.notes = surface.notes
+        corners = surface.vertices[surface.faces]
+        self._box = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self._scene: Any = EmbreeScene()
+        TriangleMesh(self._scene, surface.vertices.astype(np.float32), surface.faces.astype(np.int32))
+        directions = np.random.default_rng(seed).standard_normal((self.FIRST + self.MORE, 3))
+        self._directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """points (n, 3), input coordinates -> (n,) bool, True inside."""
+        unit = self.cube.to_unit(check_points(points))
+        votes = np.zeros(len(unit), dtype=np.int64)
+        low, high = self._box
+        asked = np.flatnonzero(((unit >= low) & (unit <= high)).all(axis=1))
+        for direction in self._directions[: self.FIRST]:
+            votes[asked] += self._crossings(unit[asked], direction) > 0
+        torn = asked[(votes[asked] > 0) & (votes[asked] < self.FIRST)]
+        for direction in self._directions[self.FIRST :]:
+            votes[torn] += self._crossings(unit[torn], direction) > 0
+        votes[torn] = 2 * votes[torn] > self.FIRST + self.MORE
+        return votes > 0
+
+    def _crossings(self, unit: Floats, direction: Floats) -> NDArray[np.int64]:
+        """How often rays from unit points go out through the surface, less how often in."""
+        number = np.zeros(len(unit), dtype=np.int64)
+        active, place = np.arange(len(unit)), unit.astype(np.float32)
+        step = direction.astype(np.float32)
+        outward = self._normals @ direction
+        while len(active):
+            hit = self._scene.run(place, np.broadcast_to(step, place.shape).copy(), output=1)
+            face = np.asarray(hit["primID"])
+            met = face >= 0
+            active, face = active[met], face[met]
+            number[active] += np.sign(outward[face]).astype(np.int64)
+            past = np.asarray(hit["tfar"], dtype=np.float32)[met, None] + np.float32(self.STEP)
+            place = (place[met] + step * past).astype(np.float32)
+        return number
+
+
+class Open3DOracle:
+    """The parity of the surfaces that rays cross, by Open3D, `samples` directions voting: a third opinion.
+
+    Parity holds for a closed mesh whose parts do not overlap. Raises ImportError, with what to install, where Open3D
+    does not import: it needs the system's libGL and libusb.
+    """
+
+    def __init__(self, mesh: trimesh.Trimesh, *, samples: int = 5):
+        try:
+            import open3d
+        except (ImportError, OSError) as error:
+            raise ImportError(
+                f"open3d does not import ({error}); pip install 'ff3d[open3d]', and on a bare Debian also "
+                "apt install libgl1 libusb-1.0-0 libgomp1"
+            ) from error
+        self.cube = UnitCube.padded(mesh.vertices)
+        self._tensor, self._samples = open3d.core.Tensor, samples
+        self._scene = open3d.t.geometry.RaycastingScene()
+        vertices = self.cube.to_unit(mesh.vertices).astype(np.float32)
+        self._scene.add_triangles(self._tensor(vertices), self._tensor(np.asarray(mesh.faces, dtype=np.uint32)))
+
+    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """points (n, 3), input coordinates -> (n,) bool, True inside."""
+        unit = np.asarray(self.cube.to_unit(check_points(points)), dtype=np.float32)
+        inside: NDArray[np.bool_] = (
+            self._scene.compute_occupancy(self._tensor(unit), nsamples=self._samples).numpy() > 0.5
+        )
+        return inside

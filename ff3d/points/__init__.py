@@ -1,0 +1,1 @@
+"""Which points are queried: for training, for tests, for data sets."""

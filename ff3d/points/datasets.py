@@ -1,0 +1,157 @@
+"""Labels in files: for points that do not fit in memory, and labelled samples of many meshes for use elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from ff3d.files import write_whole
+from ff3d.geometry.coordinates import UnitCube, grown_box
+from ff3d.geometry.sampling import SampleMix
+from ff3d.labels.oracles import Oracle, load_surface
+
+log = logging.getLogger("ff3d")
+
+CHUNK = 2**20  # points in memory at a time
+ROWS = "prepared.jsonl"
+LAYOUT = 1  # of the files that `prepare` writes; those of another one are made again
+
+
+def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = False) -> tuple[int, int]:
+    """Label the points of a .npy file, (n, 3), a chunk at a time, into a .npy of bool (n,), whole or not at all.
+
+    Returns how many points are inside, and n. Raises ValueError, naming the file and about which rows, for anything
+    but finite numbers (n, 3).
+    """
+    try:
+        asked = np.load(points, allow_pickle=False, mmap_mode="r")
+        if asked.ndim != 2 or asked.shape[1] != 3 or asked.dtype.kind not in "fiu":
+            raise ValueError(f"got {asked.dtype} of shape {asked.shape}")
+    except Exception as error:
+        raise ValueError(f"{points}: expected a .npy of points (n, 3) ({error})") from error
+    count = 0
+    with (
+        write_whole(output) as temporary,
+        tqdm(total=len(asked), desc="labels", unit=" points", unit_scale=True, delay=2, disable=not progress) as bar,
+    ):
+        if not len(asked):  # nothing cannot be mapped
+            with temporary.open("wb") as file:
+                np.save(file, np.zeros(0, dtype=bool))
+            return 0, 0
+        labels = open_memmap(temporary, mode="w+", dtype=bool, shape=(len(asked),))
+        for start in range(0, len(asked), CHUNK):
+            try:
+                inside = oracle(np.asarray(asked[start : start + CHUNK], dtype=np.float64))
+            except ValueError as error:
+                raise ValueError(
+                    f"{points}: rows {start} to {start + len(asked[start : start + CHUNK])}: {error}"
+                ) from error
+            labels[start : start + CHUNK] = inside
+            count += int(inside.sum())
+            bar.update(len(inside))
+        labels.flush()
+        del labels
+    return count, len(asked)
+
+
+def prepare(
+    meshes: Sequence[Path],
+    out: Path,
+    *,
+    count: int = 100_000,
+    mix: SampleMix,
+    margin: float,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Write `count` labelled points of each mesh to out/NAME.npz, and a row for each to out/prepared.jsonl (appended:
+    of two rows of one file the last counts).
+
+    A file holds `points` (n, 3) float32, in a cube of side 1 about the origin; `occupancies`, their labels as packed
+    bits, True inside (np.unpackbits(occupancies, count=n)); `loc` (3,) and `scale`, so that points * scale + loc are
+    input coordinates; and `meta`, JSON: the mesh's file name and sha256, seed, mix and what the oracle had to say.
+    The names are those of Occupancy Networks (Mescheder et al. 2019). Labels are those of the points as they are
+    stored, rounded. The same mesh and settings give the same bytes.
+
+    A file that is there already, of the same mesh and settings, is kept. A mesh that fails is a row with its
+    `failure`, tried again next time. Returns the rows of these meshes, in order.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "layout": LAYOUT,
+        "count": count,
+        "seed": seed,
+        "uniform": mix.uniform,
+        "widths": list(mix.widths),
+        "margin": margin,
+    }
+    rows = []
+    for path, name in tqdm(list(zip(meshes, _names(meshes), strict=True)), desc="prepare", disable=not progress):
+        row: dict[str, Any] = {"mesh": str(path), "file": f"{name}.npz"}
+        try:
+            asked = {"mesh": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **settings}
+            meta, arrays = _kept(out / row["file"], asked), None
+            if meta is None:
+                meta, arrays = _labelled(path, asked, mix)
+            row |= {"inside": meta["inside"], "notes": meta["notes"], "sha256": meta["sha256"]}
+        except Exception as error:  # whatever it trips over, the other meshes go on
+            row["failure"] = str(error) or type(error).__name__
+            log.warning("%s: %s", path, row["failure"])
+        else:
+            if arrays is not None:
+                with write_whole(out / row["file"]) as temporary, temporary.open("wb") as stream:
+                    np.savez(stream, **arrays, meta=np.array(json.dumps(meta)))
+        rows.append(row)
+        with (out / ROWS).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def _names(meshes: Sequence[Path]) -> list[str]:
+    """A name for each file: its stem, with some letters of its path's hash where stems are alike."""
+    count = Counter(path.stem for path in meshes)
+    return [
+        path.stem
+        if count[path.stem] == 1
+        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+        for path in meshes
+    ]
+
+
+def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What a file says of itself if it is whole and of this mesh and these settings, else None."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            meta: dict[str, Any] = json.loads(str(archive["meta"]))
+            shapes = archive["points"].shape, archive["occupancies"].shape
+            same = {**meta, **asked} == meta
+    except Exception:  # whatever is wrong with it, it is made again
+        return None
+    count = asked["count"]
+    return meta if same and shapes == ((count, 3), (-(-count // 8),)) else None
+
+
+def _labelled(path: Path, asked: dict[str, Any], mix: SampleMix) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `prepare` writes of a mesh."""
+    mesh, oracle = load_surface(path)
+    cube = UnitCube.padded(mesh.vertices)
+    rng = np.random.default_rng(asked["seed"])
+    drawn = mix.draw(mesh, grown_box(mesh, asked["margin"] * cube.scale), cube.scale, asked["count"], rng)
+    points = (cube.to_unit(drawn) - 0.5).astype(np.float32)
+    inside = oracle(cube.from_unit(points.astype(np.float64) + 0.5))
+    meta = asked | {"inside": float(inside.mean()), "notes": list(getattr(oracle, "notes", ()))}
+    return meta, {
+        "points": points,
+        "occupancies": np.packbits(inside),
+        "loc": np.array(cube.center),
+        "scale": np.array(cube.scale),
+    }

@@ -1,0 +1,77 @@
+"""Where to ask: uniform, near the surface, a mix of both; labelled samples and the test sets of the comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ff3d.geometry.coordinates import UnitCube, grown_box
+from ff3d.geometry.sampling import sample_surface, sample_uniform
+from ff3d.labels.oracles import Oracle, make_oracle
+from ff3d.metrics import LabelledPoints
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+TEST_KINDS = ("uniform", "boundary_face", "boundary_area")
+# Tancik et al. 2020 and the authors' notebook, in units (the side of the paper's cube)
+TEST_COUNT, TEST_GROWTH, TEST_NOISE = 64**3, 1e-3, 0.01
+
+
+def test_points(
+    mesh: trimesh.Trimesh, kind: str, *, count: int = TEST_COUNT, seed: int = 0, oracle: Oracle | None = None
+) -> LabelledPoints:
+    """A test set of the comparison in Tancik et al. 2020: `count` labelled points, input coordinates.
+
+    - `uniform`: in the bounding box grown by 1e-3 unit.
+    - `boundary_face` (or `boundary`): on uniformly chosen faces, as in the authors' notebook, so that the points
+      crowd where triangles are small; plus N(0, 0.01 unit) noise.
+    - `boundary_area`: the same, area-weighted.
+
+    A unit is the side of the paper's cube, `UnitCube.paper(mesh.vertices).scale`. oracle: labels, by default the
+    mesh's winding number. Raises ValueError for an unknown kind, OpenSurfaceError for a sheet.
+    """
+    kind = "boundary_face" if kind == "boundary" else kind
+    if kind not in TEST_KINDS:
+        raise ValueError(f"unknown kind of test points {kind!r}; known: boundary, {', '.join(TEST_KINDS)}")
+    unit = UnitCube.paper(mesh.vertices).scale
+    rng = np.random.default_rng([seed, TEST_KINDS.index(kind)])
+    if kind == "uniform":
+        points = sample_uniform(grown_box(mesh, TEST_GROWTH * unit), count, rng)
+    else:
+        on_surface, _ = sample_surface(mesh, count, rng, weight="face" if kind == "boundary_face" else "area")
+        points = on_surface + rng.standard_normal((count, 3)) * (TEST_NOISE * unit)
+    return LabelledPoints(points, (oracle or make_oracle(mesh))(points))
+
+
+test_points.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test, for all its name
+
+
+def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
+    """Read a .npz of frozen test sets: for each kind, `kind` (n, 3) and `kind_inside`, bool or packed bits.
+
+    Raises ValueError, naming the file, if it is no .npz, has none of the kinds, or the counts do not fit.
+    """
+    path = Path(path)
+    sets: dict[str, LabelledPoints] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for kind in TEST_KINDS:
+                if kind in archive and f"{kind}_inside" in archive:
+                    points, inside = archive[kind], archive[f"{kind}_inside"]
+                    if inside.dtype != bool and (inside.dtype, inside.shape) != (np.uint8, ((len(points) + 7) // 8,)):
+                        raise ValueError(f"{kind}_inside is neither bool nor packed bits of {len(points)} labels")
+                    bits = inside if inside.dtype == bool else np.unpackbits(inside, count=len(points)).astype(bool)
+                    if points.ndim != 2 or points.shape[1] != 3 or bits.shape != (len(points),):
+                        raise ValueError(f"{kind} has shape {points.shape} and {bits.shape} labels")
+                    sets[kind] = LabelledPoints(points.astype(np.float64), bits)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; expected a .npz of test sets") from None
+    except Exception as error:
+        raise ValueError(f"{path}: not a readable .npz of test sets ({error})") from error
+    if not sets:
+        raise ValueError(f"{path}: holds none of {', '.join(TEST_KINDS)}")
+    return sets

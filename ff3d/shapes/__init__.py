@@ -1,0 +1,1 @@
+"""Meshes, point clouds and exact solids, and where they come from."""

@@ -1,0 +1,183 @@
+"""Oriented point clouds: read them, estimate their normals, and ask what lies inside.
+
+A cloud becomes surfels: one small triangle for each point, in its tangent plane and as large as the area that the
+point stands for. The winding number of Barill et al. 2018, "Fast winding numbers for soups and clouds", summed over
+surfels is that of their point dipoles from afar, and near a point it has no pole: no surfel adds more than
+1/2. libigl's tree of triangles is also built some ten times as fast as its octree of dipoles.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.formats.mesh_files import MeshError, read_ply_points, reading
+from ff3d.geometry.arrays import Floats
+from ff3d.geometry.coordinates import centered, check_points
+from ff3d.geometry.triangles import merge_exactly, unit_vectors
+from ff3d.shapes.mesh import load_mesh
+from ff3d.shapes.sources import find_mesh
+
+if TYPE_CHECKING:
+    import trimesh
+
+logger = logging.getLogger(__name__)
+
+FEWEST = 10  # points of a cloud
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """points (n, 3) float64, input coordinates; normals (n, 3) float64 of unit length, outward, or None.
+
+    Normals are made unit. Raises ValueError for other shapes, and for numbers that are not finite or normals of zero.
+    """
+
+    points: Floats
+    normals: Floats | None = None
+
+    def __post_init__(self) -> None:
+        points = check_points(self.points)
+        object.__setattr__(self, "points", points)
+        if self.normals is None:
+            return
+        normals = check_points(self.normals)
+        if normals.shape != points.shape:
+            raise ValueError(f"normals must have the shape of the points, {points.shape}, got {normals.shape}")
+        if not normals.any(axis=1).all():
+            raise ValueError(f"normals must not be zero, got {(~normals.any(axis=1)).sum()}; pass None instead")
+        object.__setattr__(self, "normals", unit_vectors(normals))
+
+    @property
+    def vertices(self) -> Floats:
+        """The points: a cloud can stand where a mesh is asked for its extent."""
+        return self.points
+
+
+# ---------------------------------------------------------------------------------------------- load
+
+
+def load_points(path: str | Path) -> PointCloud:
+    """Load a point cloud: PLY, text (.xyz .txt .pts) of 3 or 6 columns, .npy (n, 3 or 6), .npz of points and normals.
+
+    Text columns are split by blanks, commas or semicolons, # starts a comment, and a first line of one number is
+    the count. Points come in the file's order; of exact duplicates the first stays, and a logged line says how many
+    went. Normals with a zero or NaN among them are dropped altogether, with a warning.
+    Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it holds under 10
+    distinct points, a coordinate that is not finite, or points all in one plane, on one line or in one place.
+    """
+    file = Path(path).expanduser()
+    ending = file.suffix.lower()
+    if not file.is_file():
+        raise MeshError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; give a point cloud's path")
+    if ending not in POINT_READERS:
+        raise MeshError(f"{file}: unknown ending {ending!r}; ff3d reads points from {', '.join(POINT_READERS)}")
+    with reading(file):
+        return _clean(*POINT_READERS[ending](file), file)
+
+
+def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
+    """The mesh or the point cloud in a file: a PLY without faces, and .xyz .txt .pts .npy .npz, are point clouds.
+
+    Otherwise as `load_mesh` and `load_points`.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        file = find_mesh(path)
+    ending = file.suffix.lower()
+    cloud = ending in POINT_READERS
+    if ending == ".ply":
+        with file.open("rb") as stream:
+            header = stream.read(2**16).partition(b"end_header")[0]
+        elements = dict(re.findall(rb"^element\s+(\w+)\s+(\d+)", header, re.MULTILINE))
+        cloud = not (int(elements.get(b"face", 0)) or b"tristrips" in elements)
+    return load_points(file) if cloud else load_mesh(file)
+
+
+def _clean(points: Floats, normals: Floats | None, file: Path) -> PointCloud:
+    """The cloud without its duplicates; MeshError for the faults that `load_points` lists."""
+    if not len(points):
+        raise MeshError("it holds no points; export or download it again")
+    broken = int((~np.isfinite(points)).any(axis=1).sum())
+    if broken:
+        raise MeshError(f"{broken} of its {len(points)} points are not finite (NaN or infinity); remove them")
+    kept = np.sort(merge_exactly(points)[0])
+    if len(kept) < len(points):
+        logger.info("%s: %d of %d points are exact duplicates: dropped", file, len(points) - len(kept), len(points))
+    points, normals = points[kept], None if normals is None else normals[kept]
+    extent = float((points.max(axis=0) / 2 - points.min(axis=0) / 2).max())
+    if extent == 0:
+        raise MeshError("all its points lie in one place; export it again, or with more digits")
+    if extent > 1e100:
+        raise MeshError(f"it spans {2 * extent:.3g} units, whose volume float64 cannot hold; scale it down")
+    if len(points) < FEWEST:
+        raise MeshError(f"{len(points)} distinct points are too few, at least {FEWEST} are needed; scan more densely")
+    spread = np.linalg.eigvalsh(np.cov(centered(points).T))
+    if spread[0] <= 1e-14 * spread[2]:
+        raise MeshError("all its points lie in one plane or on one line, which encloses nothing; give a whole scan")
+    if normals is not None:
+        useless = int((~(np.isfinite(normals).all(axis=1) & normals.any(axis=1))).sum())
+        if useless:
+            logger.warning("%s: %d normals are zero or not finite: all are dropped, to be estimated", file, useless)
+            normals = None
+    return PointCloud(points, normals)
+
+
+def _split(table: NDArray[Any]) -> tuple[Floats, Floats | None]:
+    """Rows of 3 or 6 numbers -> points and normals."""
+    if table.ndim != 2 or table.shape[1] not in (3, 6):
+        raise MeshError(f"expected rows of 3 numbers (x y z) or 6 (x y z nx ny nz), got shape {table.shape}; cut them")
+    if not np.issubdtype(table.dtype, np.floating) and not np.issubdtype(table.dtype, np.integer):
+        raise MeshError(f"expected numbers, got {table.dtype}; save it as float64")
+    table = table.astype(np.float64)
+    return table[:, :3], table[:, 3:] if table.shape[1] == 6 else None
+
+
+def _read_text(path: Path) -> tuple[Floats, Floats | None]:
+    text = path.read_bytes().decode("utf-8", errors="replace").replace(",", " ").replace(";", " ")
+    rows = [words for line in text.splitlines() if (words := line.partition("#")[0].split())]
+    promised = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 else len(rows)
+    widths = [len(row) for row in rows]
+    odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+    if odd is not None:
+        raise MeshError(
+            f"row {odd + 1} has {widths[odd]} columns, the first {widths[0]}: cut short or damaged; export it again"
+        )
+    if promised != len(rows):
+        raise MeshError(f"it promises {promised} points and holds {len(rows)}: cut short; export or download it again")
+    if not rows:
+        raise MeshError("it holds no points; export or download it again")
+    return _split(np.array(list(map(float, chain.from_iterable(rows)))).reshape(len(rows), -1))
+
+
+def _read_npy(path: Path) -> tuple[Floats, Floats | None]:
+    return _split(np.load(path, allow_pickle=False))
+
+
+def _read_npz(path: Path) -> tuple[Floats, Floats | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if "points" not in arrays:
+            raise MeshError(f"expected an array named points, got {', '.join(arrays) or 'none'}; rename it")
+        points, normals = arrays["points"], arrays.get("normals")
+    for name, array in {"points": points, "normals": normals}.items():
+        if array is not None and array.shape != (len(points), 3):
+            raise MeshError(f"expected points and normals of one shape (n, 3), got {name} {array.shape}; reshape them")
+    return _split(points)[0], None if normals is None else _split(normals)[0]
+
+
+POINT_READERS: dict[str, Callable[[Path], tuple[Floats, Floats | None]]] = {
+    ".ply": read_ply_points,
+    ".xyz": _read_text,
+    ".txt": _read_text,
+    ".pts": _read_text,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+}

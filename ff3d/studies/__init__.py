@@ -1,0 +1,1 @@
+"""Many fits: planned, run, measured."""

@@ -1,0 +1,186 @@
+"""What a study is to do: meshes x mappings x settings x seeds, from the command line, a YAML file or Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ff3d.runs import MeshSource
+from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, make_config, with_mapping
+from ff3d.shapes.sources import find_shapes
+from ff3d.studies.task import Task
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which fits: every mapping with every seed on every mesh, all with the same settings otherwise.
+
+    vary: settings and their values; every combination of them is fitted.  tuned: for a mapping, settings of its own,
+    as `ff3d tune` finds them.  testsets: a folder of frozen test points, MESH.npz, in place of those drawn anew.
+    """
+
+    meshes: tuple[Path, ...]
+    mappings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    config: FitConfig
+    resolution: int = 192
+    vary: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    testsets: Path | None = None
+
+    def __post_init__(self) -> None:
+        named = {"meshes": self.meshes, "mappings": self.mappings, "seeds": self.seeds, **self.vary}
+        for name, values in named.items():
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be given, each once, got {', '.join(map(str, values)) or 'none'}")
+        if len({path.stem for path in self.meshes}) < len(self.meshes):
+            raise ValueError("two meshes have one name; rename one, for results are kept by name")
+        known = {it.name for it in dataclasses.fields(FitConfig)} - {"mapping", "seed"}
+        if unknown := sorted(({*self.vary} | {it for own in self.tuned.values() for it in own}) - known):
+            raise ValueError(f"cannot vary {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        self.tasks()  # settings that do not go together are told now, not at the hundredth fit
+
+    @property
+    def fits(self) -> int:
+        """How many fits that is."""
+        return math.prod(map(len, (self.meshes, self.mappings, self.seeds, *self.vary.values())))
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """What is compared, in order: the mappings, and what is varied of their settings."""
+        return list(dict.fromkeys(task.arm for task in self.tasks()))
+
+    @property
+    def footing(self) -> str:
+        """On what equal terms the arms are compared, in words."""
+        budgets = {task.config.budget for task in self.tasks()}
+        kind = "steps" if self.config.steps else "seconds"
+        sizes = {task.config.parameters for task in self.tasks()} - {None}
+        size = f" and equal parameters (about {sizes.pop():,})" if len(sizes) == 1 else ""
+        return (f"equal {kind} ({self.config.budget} each)" if len(budgets) == 1 else f"different {kind}") + size
+
+    def __str__(self) -> str:
+        seconds = sum(task.config.seconds or 0.0 for task in self.tasks())
+        minutes = f", about {seconds / 60:.0f} minutes of fitting" if seconds else ""
+        varied = "".join(f" x {len(values)} {name}s" for name, values in self.vary.items())
+        return (
+            f"{len(self.meshes)} meshes x {len(self.mappings)} mappings{varied} x {len(self.seeds)} seeds = "
+            f"{self.fits} fits, preset {self.config.preset}, {self.footing}{minutes}"
+        )
+
+    def tasks(self) -> list[Task]:
+        """Every fit, in order: by mesh, mapping, what is varied, seed."""
+        combinations = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
+        return [
+            Task(
+                path,
+                dataclasses.replace(
+                    with_mapping(self.config, mapping), **{"seed": seed, **self.tuned.get(mapping, {}), **varied}
+                ),
+                varied,
+                self.resolution,
+                self.testsets / f"{path.stem}.npz" if self.testsets else None,
+            )
+            for path in self.meshes
+            for mapping in self.mappings
+            for varied in combinations
+            for seed in self.seeds
+        ]
+
+
+def make_plan(
+    meshes: Sequence[str | Path],
+    mappings: Sequence[str] = PAPER_MAPPINGS,
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    resolution: int = 192,
+    vary: dict[str, Sequence[Any]] | None = None,
+    tuned: str | Path | None = None,
+    testsets: str | Path | None = None,
+    **settings: Any,
+) -> Plan:
+    """A plan: from the command line, from a YAML file, or from Python.
+
+    meshes: as `find_shapes` takes them.  tuned: a file that `ff3d tune` wrote.  settings: those of a fit, and `preset`.
+    Otherwise as `Plan`. Raises ValueError for what is unknown or does not fit together.
+    """
+    if "seed" in settings or "mapping" in settings:
+        raise ValueError("a plan has seeds and mappings (several), not seed or mapping")
+    return Plan(
+        tuple(find_shapes(meshes)),
+        tuple(mappings),
+        tuple(seeds),
+        make_config(**settings),
+        resolution,
+        {name: tuple(values) for name, values in (vary or {}).items()},
+        read_tuned(Path(tuned)) if tuned else {},
+        Path(testsets) if testsets else None,
+    )
+
+
+def read_plan(path: Path, **usual: Any) -> Plan:
+    """The plan in a YAML file: `meshes`, and what else of `make_plan` is not as `usual`.
+
+    Paths are relative to the file. Raises ValueError, naming the file, for what is not such a plan.
+    """
+    import yaml
+
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, dict) or not isinstance(entries.get("meshes"), list):
+            raise ValueError("expected keys and values, and under meshes a list")
+        near = {name: _near(path, name) for name in [*entries["meshes"], entries.get("testsets"), entries.get("tuned")]}
+        entries["meshes"] = [near[name] for name in entries["meshes"]]
+        entries |= {name: near[entries[name]] for name in ("testsets", "tuned") if isinstance(entries.get(name), str)}
+        if "preset" in entries:  # in place of what is usual by another
+            start = dataclasses.asdict(PRESETS[usual.get("preset", "plain")])
+            usual = {name: it for name, it in usual.items() if name not in start or it != start[name]}
+        return make_plan(**{**usual, **entries})
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a plan ({' '.join(str(error).split())})") from error
+
+
+def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
+    """What `ff3d tune` wrote: for each mapping, settings of its own. Raises ValueError if it is not."""
+    try:
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        return {mapping: dict(own) for mapping, own in tuned.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not what ff3d tune writes ({error})") from error
+
+
+def holds(folder: Path, plan: Plan) -> bool:
+    """Whether a study of these settings, and of no other meshes of these names, lies in the folder."""
+    stored = folder / PLAN
+    if not stored.exists():
+        return False
+    kept, now = json.loads(stored.read_text(encoding="utf-8")), record(plan)
+    same = all(kept["meshes"].get(name, sha256) == sha256 for name, sha256 in now.pop("meshes").items())
+    return same and {key: kept.get(key) for key in now} == now
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """What of a plan must be the same when it goes on. Mappings, seeds and meshes may be added."""
+    settings = dataclasses.asdict(dataclasses.replace(plan.config, mapping="none", seed=0))
+    record = {
+        "settings": {key: value for key, value in settings.items() if key not in plan.vary},
+        "resolution": plan.resolution,
+        "tuned": plan.tuned,
+        "testsets": str(plan.testsets or ""),
+        "meshes": {path.stem: MeshSource.of(path).sha256 for path in plan.meshes},
+    }
+    return dict(json.loads(json.dumps(record)))
+
+
+def _near(plan: Path, name: Any) -> Any:
+    """A path of a plan's file, relative to that file if something lies there."""
+    return plan.parent / name if isinstance(name, str) and (plan.parent / name).exists() else name

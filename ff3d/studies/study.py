@@ -1,0 +1,174 @@
+"""Many fits, meshes x mappings x settings x seeds: each done once and a row on disk; stopped anywhere, it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ff3d.files import write_text, write_whole
+from ff3d.runs import Run, RunError
+from ff3d.studies.plan import PLAN, Plan, holds, record
+from ff3d.studies.remote import Storage
+from ff3d.studies.statistics import summary
+from ff3d.studies.task import ROW, Row
+from ff3d.studies.workers import Workers
+
+log = logging.getLogger("ff3d")
+
+ROWS, TABLE = "rows.jsonl", "rows.parquet"
+
+HERE = Workers()
+MANY = 1000  # fits, beyond which rows.jsonl is not written anew after each
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan and what has come of it so far, in the plan's order. unfinished: the names of fits that were cut short."""
+
+    plan: Plan
+    storage: Storage
+    rows: list[Row]
+    unfinished: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are on this machine."""
+        return self.storage.local
+
+    @property
+    def meshes(self) -> list[str]:
+        """The names of the plan's meshes that have rows."""
+        return [path.stem for path in self.plan.meshes if self.of(mesh=path.stem)]
+
+    @property
+    def versions(self) -> str:
+        """The libraries' versions, as the first run that is there recorded them."""
+        for row in self.rows:
+            self.storage.fetch(f"{row.name}/config.json")
+            with suppress(RunError, KeyError, AttributeError):
+                return ", ".join(f"{name} {it}" for name, it in Run(self.run(row)).record()["versions"].items())
+        return ""
+
+    @property
+    def missing(self) -> int:
+        """How many fits are not done."""
+        return self.plan.fits - len(self.rows) + len(self.unfinished)
+
+    @property
+    def best(self) -> str | None:
+        """The arm with the highest mean IoU near the surface; None if every fit failed."""
+        means = {arm: summary(self.of(arm), "iou.boundary_face")[0] for arm in self.plan.arms}
+        known = {arm: mean for arm, mean in means.items() if not np.isnan(mean)}
+        return max(known, key=lambda arm: known[arm]) if known else None
+
+    def of(self, arm: str | None = None, mesh: str | None = None) -> list[Row]:
+        """The rows of an arm, of a mesh, or of both."""
+        return [row for row in self.rows if arm in (None, row.arm) and mesh in (None, row.mesh)]
+
+    def run(self, row: Row) -> Path:
+        """The run folder of a row."""
+        return self.folder / row.name
+
+
+def run_study(
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: Workers = HERE,
+    again: bool = False,
+    command: str = "",
+    progress_bar: bool = False,
+) -> Study:
+    """Do what is not done yet, each fit in a run folder of its own, out/MESH-MAPPING-SEED.
+
+    out: a folder, or an fsspec address.  again: do those that failed once more.
+    A row is on disk (row.json in the run's folder) before the next fit begins; rows.jsonl and rows.parquet hold all.
+    A fit that fails, hangs or dies is a row with its `failure`, and so is every fit to a mesh that cannot be
+    labelled. After Ctrl-C the fits in hand are kept unfinished and measured; the same call goes on.
+    Raises ValueError if the folder holds a study of other settings.
+    """
+    storage = Storage(out)
+    _keep_plan(plan, storage)
+    tasks = plan.tasks()
+    done = {row_name: row for row_name, row in read_rows(storage).items() if not (again and row.failure)}
+    asked = [task for task in tasks if task.name not in done]
+    for task in asked if again else ():
+        storage.remove(f"{task.name}/{ROW}")
+    unfinished: list[str] = []
+    with tqdm(total=len(tasks), initial=len(tasks) - len(asked), desc="fits", unit="", disable=not progress_bar) as bar:
+        one = progress_bar and len(tasks) <= 10
+        for task, row, whole in workers.rows(asked, str(out), command, progress_bar=one):
+            done[task.name] = row
+            unfinished += [] if whole else [task.name]
+            bar.update(int(whole))
+            if len(tasks) <= MANY:  # of more the rows lie with their runs until the end
+                _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
+    rows = [done[task.name] for task in tasks if task.name in done]
+    _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
+    if any(row.iou for row in rows):
+        _write_table(rows, storage)
+    return Study(plan, storage, rows, tuple(unfinished), command)
+
+
+def read_rows(storage: Storage) -> dict[str, Row]:
+    """The rows that lie in a study's run folders, by the folder's name. Raises ValueError for one that is no row."""
+    rows = {}
+    for name in storage.names(ROW):
+        storage.fetch(f"{name}/{ROW}")
+        try:
+            rows[name] = Row.from_json((storage.local / name / ROW).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{storage.address}/{name}/{ROW}: {error}; delete it to do that fit again") from error
+    return rows
+
+
+def _keep_plan(plan: Plan, storage: Storage) -> None:
+    """Write the plan at first; raise ValueError if another is there."""
+    storage.fetch(PLAN)
+    stored, now = storage.local / PLAN, record(plan)
+    if stored.exists():
+        try:
+            same = holds(storage.local, plan)
+            now["meshes"] |= json.loads(stored.read_text(encoding="utf-8"))["meshes"]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{stored}: not the plan of a benchmark ({error}); give another --out") from error
+        if not same:
+            raise ValueError(
+                f"{storage.address}: holds a benchmark of other settings or other meshes of these names; "
+                "give another --out"
+            )
+    write_text(stored, json.dumps(now, indent=2) + "\n")
+    storage.send(PLAN)
+
+
+def _write_rows(rows: Sequence[Row], storage: Storage) -> None:
+    write_text(storage.local / ROWS, "".join(row.to_json() + "\n" for row in rows))
+    storage.send(ROWS)
+
+
+def _write_table(rows: Sequence[Row], storage: Storage) -> None:
+    """rows.parquet: a row a fit, a column a measure; what is nested is flattened, but for the histories."""
+    import pyarrow
+    from pyarrow import parquet
+
+    plain = []
+    for row in rows:
+        line = dataclasses.asdict(row)
+        line |= {"varied": json.dumps(line["varied"]), "history": json.dumps(line["history"])}
+        for group in ("iou", "surface"):
+            line |= {f"{group}_{name}": value for name, value in (line.pop(group) or {}).items()}
+        plain.append(line)
+    names = list(dict.fromkeys(name for line in plain for name in line))
+    table = pyarrow.table({name: [line.get(name) for line in plain] for name in names})
+    with write_whole(storage.local / TABLE) as temporary:
+        parquet.write_table(table, temporary)
+    storage.send(TABLE)

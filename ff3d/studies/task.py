@@ -1,0 +1,271 @@
+"""One fit of a benchmark: a task -> the field, the mesh and the row of what it cost and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ff3d.fields.mapping import DEFAULT_SCALE
+from ff3d.files import write_text
+from ff3d.fitting import FitError
+from ff3d.formats.mesh_files import save_mesh
+from ff3d.labels.oracles import make_oracle
+from ff3d.labels.winding_number import WindingNumberOracle
+from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
+from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
+from ff3d.runs import MeshSource, Run
+from ff3d.settings import FitConfig
+from ff3d.shapes.mesh import load_mesh
+from ff3d.surfaces.grid_levels import ExtractionError
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.labels.oracles import Oracle
+
+log = logging.getLogger("ff3d")
+
+ROW = "row.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit to be done and measured.
+
+    varied: the settings in which it differs from the plan's, by name, beside mapping and seed.
+    resolution: of the extracted mesh.  testset: a .npz of frozen test points, in place of those drawn from the mesh.
+    """
+
+    mesh: Path
+    config: FitConfig
+    varied: dict[str, Any]
+    resolution: int = 192
+    testset: Path | None = None
+
+    @property
+    def arm(self) -> str:
+        """What is compared: the mapping, and what is varied of its settings."""
+        return " ".join([self.config.mapping, *(f"{name}={value}" for name, value in self.varied.items())])
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder."""
+        return _run_name(self.mesh.stem, self.arm, self.config.seed)
+
+
+def _run_name(mesh: str, arm: str, seed: int) -> str:
+    return "-".join([mesh, *arm.split(), str(seed)])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fit of a benchmark: what it was, what it cost and how good it is.
+
+    arm: the mapping and what was varied of its settings.  seconds: of labelling and training, `label_seconds` those
+    of labelling; `evaluation_seconds` come on top.  bytes: of field.safetensors.  tests: sha256 of the test sets.
+    iou: the field's, per kind of test points; {} where there is no field.  surface: of the extracted mesh against the
+    reference; None where there is no mesh.  history: the evaluations while it was fitted.  failure: what went wrong.
+    """
+
+    mesh: str
+    sha256: str
+    arm: str
+    mapping: str
+    varied: dict[str, Any]
+    seed: int
+    failure: str | None = None
+    frequencies: int = 0
+    scale: float | None = None
+    learning_rate: float = 0.0
+    width: int = 0
+    depth: int = 0
+    parameters: int = 0
+    bytes: int = 0
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    label_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    device: str = ""
+    precision: str = ""
+    faces: int = 0
+    tests: str = ""
+    iou: dict[str, float] = dataclasses.field(default_factory=dict)
+    surface: SurfaceMetrics | None = None
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder, as of the task's."""
+        return _run_name(self.mesh, self.arm, self.seed)
+
+    @classmethod
+    def failed(cls, task: Task, reason: str) -> Row:
+        """The row of a fit that broke, and why."""
+        sha256 = MeshSource.of(task.mesh).sha256 if task.mesh.is_file() else ""
+        config = task.config
+        return cls(task.mesh.stem, sha256, task.arm, config.mapping, task.varied, config.seed, failure=reason)
+
+    @classmethod
+    def from_json(cls, text: str) -> Row:
+        """The row of `to_json`. Raises ValueError if it is not one."""
+        try:
+            plain = json.loads(text)
+            surface = plain["surface"] and SurfaceMetrics(**plain["surface"])
+            return cls(**{**plain, "surface": surface})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"not a row of a benchmark ({error})") from error
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def value(self, measure: str) -> float | None:
+        """A measure by its name, "iou.uniform", "surface.chamfer", "seconds"; None where there is none."""
+        group, _, name = measure.partition(".")
+        found: Any = getattr(self, group)
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif name:
+            found = getattr(found, name, None)
+        return None if found is None or not (self.iou or self.failure is None) else float(found)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the fits to one mesh share: the mesh, its labels, the test sets, and the seconds that its oracle took.
+
+    Those seconds are part of each fit's budget, as if it had been the only one.
+    """
+
+    mesh: trimesh.Trimesh
+    source: MeshSource
+    oracle: Oracle
+    seconds: float
+    testset: Path | None = None
+
+    @cached_property
+    def tests(self) -> dict[str, LabelledPoints]:
+        """The test sets: those of the file, or 262,144 points of each kind, drawn with seed 0, when first asked for."""
+        if self.testset:
+            return load_test_sets(self.testset)
+        return {kind: test_points(self.mesh, kind, oracle=self.oracle) for kind in TEST_KINDS}
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the test sets."""
+        digest = hashlib.sha256()
+        for kind, (points, occupancy) in sorted(self.tests.items()):
+            digest.update(kind.encode() + points.tobytes() + occupancy.tobytes())
+        return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)  # the tasks of a mesh follow each other
+def reference(path: Path, testset: Path | None = None) -> Reference:
+    """Load a mesh, and make its oracle."""
+    mesh = load_mesh(path)
+    begun = time.perf_counter()
+    oracle = make_oracle(mesh)
+    if isinstance(oracle, WindingNumberOracle):
+        _ = oracle.grid  # now, so that no fit depends on how many came before it in this process
+    seconds = time.perf_counter() - begun
+    return Reference(mesh, MeshSource.of(path), oracle, seconds, testset)
+
+
+def evaluate(
+    contains: Callable[..., Any], tests: dict[str, LabelledPoints], *, progress_bar: bool = False
+) -> dict[str, float]:
+    """IoU on each test set of what `contains`, points (n, 3) -> bool (n,), says."""
+    bar = tqdm(tests.items(), desc="evaluate", unit=" sets", delay=2, leave=False, disable=not progress_bar)
+    return {kind: iou(contains, points) for kind, points in bar}
+
+
+def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool = False) -> tuple[Row, bool]:
+    """Fit in `folder` or go on there, extract the mesh into it, measure both: the row, and whether it is done.
+
+    A row that is done is in the folder (row.json), and is only read the next time; Ctrl-C ends the fit in hand, which
+    is measured, and gone on with by the next call. What fails is a row that says why.
+    Raises RunError, OSError if the folder holds another fit or cannot be written.
+    """
+    kept = folder / ROW
+    if kept.exists():
+        return Row.from_json(kept.read_text(encoding="utf-8")), True
+    done = True
+    try:
+        truth = reference(task.mesh, task.testset)
+        _ = truth.tests  # what is wrong with them is told before the fit, not after
+    except (ValueError, OSError, MemoryError) as error:
+        row = Row.failed(task, str(error) or type(error).__name__)
+    else:
+        try:
+            row, done = _measured(task, folder, truth, command, progress_bar)
+        except (FitError, MemoryError) as error:
+            row = Row.failed(task, str(error) or type(error).__name__)
+    if row.failure:
+        log.error("%s, %s: %s", task.mesh.stem, task.arm, row.failure)
+    if done:
+        write_text(kept, row.to_json() + "\n")
+    return row, done
+
+
+def _measured(task: Task, folder: Path, truth: Reference, command: str, progress_bar: bool) -> tuple[Row, bool]:
+    config, run = task.config, Run(folder)
+    fit = run.fit(
+        truth.mesh,
+        config,
+        truth.source,
+        command=command,
+        oracle=truth.oracle,
+        spent=truth.seconds,
+        progress_bar=progress_bar,
+    )
+    field, progress = fit.field, fit.progress
+    shape, surface, failure = None, None, None
+    begun = time.perf_counter()
+    try:
+        shape = field.extract_mesh(task.resolution, progress=progress_bar)
+        save_mesh(shape, folder / "mesh.ply")
+        surface = surface_distances(shape, truth.mesh, seed=config.seed)
+    except (ExtractionError, MemoryError) as error:
+        failure = str(error) or type(error).__name__
+    scores = evaluate(field.contains, truth.tests, progress_bar=progress_bar)
+    record = run.record()
+    row = Row(
+        mesh=task.mesh.stem,
+        sha256=truth.source.sha256,
+        arm=task.arm,
+        mapping=config.mapping,
+        varied=task.varied,
+        seed=config.seed,
+        failure=failure,
+        frequencies=len(getattr(field.mapping, "frequencies", ())),
+        scale=config.scale or DEFAULT_SCALE.get(config.mapping),
+        learning_rate=config.rate,
+        width=field.width,
+        depth=field.depth,
+        parameters=field.parameter_count,
+        bytes=run.field_path.stat().st_size,
+        steps=progress.step,
+        samples=progress.step * config.batch_size,
+        seconds=round(progress.seconds, 2),
+        label_seconds=round(progress.labelling, 2),
+        evaluation_seconds=round(time.perf_counter() - begun, 2),
+        device=record["device"],
+        precision=record["precision"],
+        faces=len(shape.faces) if shape is not None else 0,
+        tests=truth.hash,
+        iou={kind: round(score, 5) for kind, score in scores.items()},
+        surface=surface,
+        history=progress.history,
+    )
+    return row, not progress.interrupted

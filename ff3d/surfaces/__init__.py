@@ -1,0 +1,1 @@
+"""From a function of points to a closed mesh."""

@@ -1,0 +1,264 @@
+"""A closed mesh to a better one that is still closed: without floaters, of fewer faces, with smooth normals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.triangles import components
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+CHUNK = 2**18  # points asked about at a time
+FLAT = 1e-12  # of a face's longest side: its height, below which it is degenerate
+
+log = logging.getLogger("ff3d")
+
+
+class CleaningError(ValueError):
+    """A mesh that cannot be cleaned as asked; the message says why, and what to do."""
+
+
+def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
+    """The mesh without its parts of less than `share` of the volume; logs what was dropped.
+
+    mesh: closed. Parts are what shared vertices connect; a cavity is a part of its own, of negative volume.
+    share: in [0, 1), of the mesh's volume; a part is held against it by the size of its volume, whatever its sign.
+    The largest part is always kept, so that never all is dropped. Vertices keep their order; those of dropped parts
+    go. Returns the mesh itself if nothing is dropped. Raises ValueError for another share or a mesh without faces.
+    """
+    import trimesh
+
+    if not 0 <= share < 1:
+        raise ValueError(f"share must be in [0, 1), a share of the volume, got {share}; 0.001 is a thousandth")
+    vertices, faces = _arrays(mesh)
+    ends = np.concatenate([faces[:, :2], faces[:, 1:]])
+    part = components(ends[:, 0], ends[:, 1], len(vertices))[faces[:, 0]]
+    volumes = np.bincount(part, weights=_volumes(vertices, faces))
+    total = abs(float(volumes.sum()))
+    kept = np.abs(volumes) >= share * total
+    kept[np.abs(volumes).argmax()] = True
+    stays = kept[part]
+    if stays.all():
+        return mesh
+    dropped = np.unique(part[~stays])
+    percent = 100 * float(np.abs(volumes[dropped]).sum()) / total if total else 0
+    log.info("dropped %d floaters of %d faces, %.2g%% of the volume", len(dropped), (~stays).sum(), percent)
+    used, numbers = np.unique(faces[stays], return_inverse=True)
+    return trimesh.Trimesh(vertices[used], numbers.reshape(-1, 3), process=False)
+
+
+def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | None = None) -> trimesh.Trimesh:
+    """The mesh with fewer faces, still closed.
+
+    mesh: closed, edge-manifold, outward.  Give one of
+    faces: about how many to keep, at least 4; never more come back, unless the topology needs them.
+    error: how far the surface may move, in the mesh's units.
+    To a count by fast-simplification (quadrics: Garland and Heckbert 1997); what it returns is checked, and where it
+    is not closed, edge-manifold, free of degenerate faces and of positive volume, as to an error, by manifold3d, whose
+    collapses keep the surface a manifold. Returns the mesh itself if it is small enough.
+
+    Raises ValueError unless one of both is given and usable; CleaningError if the mesh is not closed to begin with or
+    no sound result is found.
+    """
+    if (faces is None) == (error is None):
+        raise ValueError(f"give either faces or error, got faces={faces}, error={error}")
+    if faces is not None and faces < 4:
+        raise ValueError(f"faces must be at least 4, those of a tetrahedron, got {faces}")
+    if error is not None and not (np.isfinite(error) and error > 0):
+        raise ValueError(f"error must be a finite length above 0, got {error}")
+    vertices, triangles = _arrays(mesh)
+    if fault := _fault(vertices, triangles, degenerate=False):
+        raise CleaningError(f"the mesh is no closed surface to simplify: {fault}; mend it first")
+    if faces is not None and len(triangles) <= faces:
+        return mesh
+    # in the unit cube about the origin: both libraries hold lengths against constants
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    middle, size = low + (high - low) / 2, float((high - low).max())
+    unit = (vertices - middle) / size
+    if error is not None:
+        return _restored(*_within(unit, triangles, error / size), middle, size)
+    assert faces is not None
+    import fast_simplification
+
+    found = fast_simplification.simplify(unit, triangles.astype(np.int32), target_count=faces)
+    result = _compact(np.asarray(found[0], dtype=np.float64), np.asarray(found[1], dtype=np.int64))
+    if fault := _fault(*result):
+        log.info("fast-simplification left %s: manifold3d simplifies instead", fault)
+        result = _to_count(unit, triangles, faces)
+    return _restored(*result, middle, size)
+
+
+def smooth_normals(
+    mesh: trimesh.Trimesh, logits: Callable[[Floats], NDArray[np.floating]], step: float
+) -> NDArray[np.float64]:
+    """Normals (v, 3) of the mesh's vertices, of length 1, outward: against the gradient of the logits.
+
+    logits: points (n, 3) -> (n,), > 0 inside.  step: of central differences, in the mesh's units; half a cell does.
+    Where the gradient is 0 or not finite, the mean of the faces around, weighted by area; where that is 0 too, +z.
+    Raises ValueError for a step that is no length, or answers of another shape.
+    """
+    if not (np.isfinite(step) and step > 0):
+        raise ValueError(f"step must be a finite length above 0, got {step}")
+    vertices, faces = _arrays(mesh)
+    gradient = np.empty_like(vertices)
+    for start in range(0, len(vertices), CHUNK // 6 + 1):
+        some = vertices[start : start + CHUNK // 6 + 1]
+        moved = np.concatenate([some + step * way * np.eye(3)[axis] for axis in range(3) for way in (1, -1)])
+        values = np.asarray(logits(moved), dtype=np.float64)
+        if values.shape != (len(moved),):
+            raise ValueError(
+                f"logits must answer points of shape {moved.shape} with ({len(moved)},), got {values.shape}"
+            )
+        ahead, behind = values.reshape(3, 2, -1).transpose(1, 2, 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite logits: the faces decide
+            gradient[start : start + len(some)] = behind - ahead
+    corners = vertices[faces]
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    weighted = np.stack(
+        [np.bincount(faces.reshape(-1), np.repeat(areas[:, k], 3), len(vertices)) for k in range(3)], axis=1
+    )
+    normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
+    for source in (weighted, gradient):
+        largest = np.abs(source).max(axis=1)
+        good = np.isfinite(largest) & (largest > 0)
+        scaled = source[good] / largest[good, None]  # so that no square under- or overflows
+        normals[good] = scaled / np.linalg.norm(scaled, axis=1)[:, None]
+    return normals
+
+
+def _arrays(mesh: trimesh.Trimesh) -> tuple[Floats, Ints]:
+    """Vertices and faces; ValueError if there are none."""
+    if not len(mesh.faces):
+        raise ValueError("the mesh has no faces; extract or load one that has")
+    return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def _volumes(vertices: Floats, faces: Ints) -> Floats:
+    """The signed volume between each face and the middle of the mesh."""
+    a, b, c = np.moveaxis((vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2)[faces], 1, 0)
+    return np.asarray(np.einsum("ij,ij->i", a, np.cross(b, c)) / 6)
+
+
+def _fault(vertices: Floats, faces: Ints, *, degenerate: bool = True) -> str:
+    """The first thing wrong with a mesh that should be closed, or "". degenerate: whether flat faces are wrong."""
+    return next(_faults(vertices, faces, degenerate), "")
+
+
+def _faults(vertices: Floats, faces: Ints, degenerate: bool) -> Iterator[str]:
+    if not len(faces):
+        yield "no faces"
+        return
+    if not np.isfinite(vertices).all():
+        yield "vertices that are not finite"
+    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
+    if (start == end).any():
+        yield "faces with a corner twice"
+    ahead, back = np.sort(start * len(vertices) + end), np.sort(end * len(vertices) + start)
+    if not np.array_equal(ahead, back):
+        yield "edges that are open, or of faces turned differently"
+    if (np.diff(ahead) == 0).any():
+        yield "edges of more than two faces"
+    corners = np.sort(faces, axis=1)
+    if len(np.unique(corners, axis=0)) < len(corners):
+        yield "faces twice"
+    if degenerate and len(_flat(vertices, faces)):
+        yield "faces without area"
+    if not _volumes(vertices, faces).sum() > 0:
+        yield "a volume that is not positive"
+
+
+def _solid(vertices: Floats, faces: Ints) -> Any:
+    """The mesh as manifold3d has it; CleaningError if that refuses it."""
+    import manifold3d as library
+
+    solid = library.Manifold(
+        library.Mesh64(np.ascontiguousarray(vertices), np.ascontiguousarray(faces, dtype=np.uint64))
+    )
+    if solid.status() != library.Error.NoError or solid.is_empty():
+        raise CleaningError(f"manifold3d refuses the mesh ({solid.status()}); simplify it less, or mend it first")
+    return solid
+
+
+def _within(vertices: Floats, faces: Ints, error: float) -> tuple[Floats, Ints]:
+    """Simplified by manifold3d so that the surface moves by less than an error; by less where that breaks it."""
+    solid = _solid(vertices, faces)
+    for allowed in error * 0.6 ** np.arange(10):
+        result = _simplified(solid, float(allowed))
+        if not (fault := _fault(*result)):
+            return result
+    raise CleaningError(f"within {error:.3g} of its size the mesh comes out with {fault}; allow another error")
+
+
+def _to_count(vertices: Floats, faces: Ints, count: int) -> tuple[Floats, Ints]:
+    """Simplified by manifold3d within the least error that leaves at most `count` faces, to a tenth."""
+    solid = _solid(vertices, faces)
+    low, high = -7.0, 0.0  # powers of ten of the mesh's size
+    best = None
+    while high - low > 0.04:
+        middle = (low + high) / 2
+        result = _simplified(solid, 10**middle)
+        if len(result[1]) > count:
+            low = middle
+        else:
+            high = middle
+            best = result if not _fault(*result) else best
+    if best is None:
+        raise CleaningError(f"no sound mesh of at most {count} faces is found; ask for more")
+    return best
+
+
+def _simplified(solid: Any, error: float) -> tuple[Floats, Ints]:
+    mesh = solid.simplify(error).to_mesh64()
+    vertices = np.asarray(mesh.vert_properties, dtype=np.float64)[:, :3]
+    return _compact(vertices, _flipped(vertices, np.asarray(mesh.tri_verts).astype(np.int64)))
+
+
+def _flat(vertices: Floats, faces: Ints) -> Ints:
+    """Which faces have their corners on one line."""
+    sides = vertices[np.roll(faces, -1, axis=1)] - vertices[faces]
+    longest = (sides**2).sum(axis=2).max(axis=1)
+    return np.flatnonzero(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) <= FLAT * longest)
+
+
+def _flipped(vertices: Floats, faces: Ints) -> Ints:
+    """Faces on one line, as manifold3d leaves on planes, rid of by flipping their longest edge; the surface stays."""
+    if not len(flat := _flat(vertices, faces)):
+        return faces
+    faces = faces.copy()
+    owner = {(int(f[k]), int(f[k - 2])): row for row, f in enumerate(faces) for k in range(3)}
+    for _ in range(8):  # one flip may leave the next face flat, in a row of them
+        for row in flat:
+            corners = vertices[faces[row]]
+            longest = int(((np.roll(corners, -1, axis=0) - corners) ** 2).sum(axis=1).argmax())
+            u, v, w = (int(it) for it in np.roll(faces[row], -longest))
+            other = owner[v, u]
+            x = int(faces[other].sum()) - u - v
+            if x == w or (w, x) in owner or (x, w) in owner:
+                continue
+            faces[row], faces[other] = (w, u, x), (w, x, v)
+            del owner[u, v], owner[v, u]
+            owner |= {(w, u): row, (u, x): row, (x, w): row, (w, x): other, (x, v): other, (v, w): other}
+        if not len(flat := _flat(vertices, faces)):
+            break
+    return faces
+
+
+def _compact(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
+    """Without the vertices that no face uses."""
+    used, numbers = np.unique(faces, return_inverse=True)
+    return vertices[used], numbers.reshape(-1, 3).astype(np.int64)
+
+
+def _restored(vertices: Floats, faces: Ints, middle: Floats, size: float) -> trimesh.Trimesh:
+    """The mesh of the unit cube in its own coordinates."""
+    import trimesh
+
+    return trimesh.Trimesh(vertices * size + middle, faces, process=False)

@@ -1,0 +1,308 @@
+"""A study -> one HTML file: tables, pictures, the meshes to turn in 3D, the curves; nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.files import write_text
+from ff3d.geometry.arrays import Floats
+from ff3d.shapes.mesh import load_mesh
+from ff3d.studies.statistics import curve, sweep
+from ff3d.studies.study import Study
+from ff3d.studies.task import reference
+from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
+from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+
+FACES = 60_000  # of a mesh in the page, so that six of them stay under 12 MB
+FEWEST = 12_000  # however many meshes there are
+CORNERS = 60_000  # vertices of a mesh in the page beyond which sharp edges are shaded round, for the same reason
+SCALE = 0.01  # error of full colour, as a share of the longest side; as in the picture
+CURVES = ("uniform", "boundary_face")
+TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)  # of IoU
+PERFECT = 1e-5  # 1 - IoU at the upper edge of a chart, where it would be infinitely far
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: mean values and the half widths of their intervals (NaN for none); index: its colour."""
+
+    index: int
+    name: str
+    points: list[tuple[float, float, float]]
+
+
+def write_page(study: Study) -> Path:
+    """Write report.html beside the study's runs, whole or not at all; return its path.
+
+    The page opens from file://, asks for nothing over the network, and escapes every text it is given. Pictures and
+    meshes are looked for beside it and in the first seed's run folders; what is not there is left out. Meshes are
+    shown with at most 60,000 faces, fewer where there are many; the numbers are those of the whole ones.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["csp_hash"] = _hash
+    template = environment.from_string((files("ff3d.views") / "templates" / "page.html").read_text(encoding="utf-8"))
+    plan, meshes = study.plan, study.meshes
+    pictures = [(mesh, name, study.folder / f"{mesh}{name}.png") for mesh in meshes for name in ("", "-cuts")]
+    scenes = json.dumps(_scenes(study)).replace("<", "\\u003c")  # nothing in it can end the script element
+    tables = [("All meshes", cells(study))] if len(meshes) != 1 else []
+    tables += [(mesh, cells(study, mesh)) for mesh in meshes]
+    text = template.render(
+        study=study,
+        title=", ".join(meshes),
+        columns=COLUMNS,
+        tables=tables,
+        paper=PAPER if plan.config.preset == "paper" else {},
+        failures=[row for row in study.rows if row.failure],
+        legend=LEGEND,
+        names=["ground truth", *plan.arms],
+        pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
+        charts=_charts(study),
+        made=made(study),
+        csv="data:text/csv;charset=utf-8," + quote(csv_table(study.rows)),
+        latex="data:text/x-tex;charset=utf-8," + quote(latex_table(study)),
+        percent=f"{100 * SCALE:g}%",
+        scenes=Markup(scenes),  # noqa: S704  (escaped above)
+    )
+    page = study.folder / "report.html"
+    write_text(page, text)
+    study.storage.send(page.name)
+    return page
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy calls this very script, so that no other runs."""
+    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _scenes(study: Study) -> list[dict[str, Any]]:
+    """What the viewer draws, a scene a mesh: its camera, the ground truth, and the first seed's mesh of each arm.
+
+    In units of the reference's longest side, about its middle. An arm without a mesh is null.
+    """
+    most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.arms) + 1) or 1)))
+    scenes = []
+    for path in study.plan.meshes:
+        rows = [next(iter(study.of(arm, path.stem)), None) for arm in study.plan.arms]
+        if not any(row and row.surface for row in rows):
+            continue
+        reference_of = reference(path)
+        truth = reference_of.mesh
+        middle, side = truth.bounds.mean(axis=0), float(truth.extents.max())
+        camera = Camera.framing((np.asarray(truth.vertices) - middle) / side)
+        meshes: list[dict[str, Any] | None] = [_packed(_small(truth, most), middle, side) | {"faces": len(truth.faces)}]
+        for row in rows:
+            file = study.run(row) / "mesh.ply" if row and row.surface else None
+            if file is None or not file.exists():
+                meshes.append(None)
+                continue
+            shape = load_mesh(file)
+            small = _small(shape, most)
+            error = signed_error(small.vertices, truth, reference_of.oracle) / (SCALE * side)
+            meshes.append(_packed(small, middle, side, error) | {"faces": len(shape.faces)})
+        scenes.append(
+            {
+                "name": path.stem,
+                "middle": middle.tolist(),
+                "side": side,
+                "target": camera.target,
+                "away": 0.5 * camera.width / math.tan(math.radians(camera.field_of_view / 2)),
+                "focal": 1 / math.tan(math.radians(camera.field_of_view / 2)),
+                "meshes": meshes,
+            }
+        )
+    return scenes
+
+
+def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = None) -> dict[str, Any]:
+    """The mesh as base64: positions uint16 in its box, normals int8, colours uint8 by `error`, indices uint32.
+
+    error: of each vertex, in units of the scale; None for no colours.
+    """
+    vertices, triangles = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    triangles, which, normals = _shaded(vertices, triangles)
+    points = (vertices - middle) / side
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    inside_box = (points - low) / np.where(extent > 0, extent, 1)
+    packed = {
+        "shown": len(triangles),
+        "low": low.tolist(),
+        "extent": extent.tolist(),
+        "positions": _base64(np.rint(inside_box[which] * 65535).astype("<u2").tobytes()),
+        "normals": _base64(normals.tobytes()),
+        "indices": _base64(triangles.astype("<u4").tobytes()),
+    }
+    if error is not None:
+        linear = error_color(error)
+        color = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        packed["colors"] = _base64(np.rint(255 * np.clip(color, 0, 1)).astype(np.uint8)[which].tobytes())
+    return packed
+
+
+def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
+    """Faces (f, 3) into new vertices, which old vertex each of those (v,) is, and its normal (v, 3) int8.
+
+    A vertex is one for the faces that its mean normal suits, and its own for each that turns away by more than the
+    crease: edges that are sharp stay sharp.
+    """
+    corners = vertices[faces]
+    ahead, back = (_unit(np.roll(corners, -turn, axis=1) - corners) for turn in (1, 2))
+    flat = _unit(np.cross(ahead[:, 0], back[:, 0]))
+    # by angle: so the faces of a box weigh the same at its corner, whichever way they are cut in two
+    weights = (flat[:, None] * np.arccos(np.clip((ahead * back).sum(axis=2), -1, 1))[:, :, None]).reshape(-1, 3)
+    smooth = _unit(np.stack([np.bincount(faces.reshape(-1), weights[:, i], len(vertices)) for i in range(3)], axis=1))
+    normals = np.rint(127 * smooth).astype(np.int8)
+    each = smooth[faces]
+    sharp = np.einsum("fkj,fj->fk", each, flat) < CREASE
+    each[sharp] = np.broadcast_to(flat[:, None], each.shape)[sharp]
+    keys = np.concatenate([faces.reshape(-1, 1), np.rint(127 * each).astype(np.int64).reshape(-1, 3)], axis=1)
+    split, numbers = np.unique(keys, axis=0, return_inverse=True)
+    if len(split) > max(CORNERS, len(vertices)):
+        return faces, np.arange(len(vertices)), normals
+    return numbers.reshape(-1, 3), split[:, 0], split[:, 1:].astype(np.int8)
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1))
+
+
+def _small(mesh: Trimesh, most: int) -> Trimesh:
+    """The mesh with at most so many faces, to look at: it need not stay closed, which is why this takes no 20 s.
+
+    By quadrics, as `surfaces.cleaning.simplify`, but unchecked; triangles that share no corners, which quadrics would
+    collapse into holes, by merging the vertices in each cell of a grid.
+    """
+    import fast_simplification
+    import trimesh
+
+    if len(mesh.faces) <= most:
+        return mesh
+    vertices, number = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
+    faces = number.reshape(-1)[np.asarray(mesh.faces)]
+    low, side = mesh.bounds[0], float(mesh.extents.max())
+    unit = (vertices - low) / side  # quadrics hold lengths against constants
+    if len(vertices) < len(faces):
+        found, kept = fast_simplification.simplify(unit, faces.astype(np.int32), target_count=most)[:2]
+        if 0 < len(kept) <= most:
+            return trimesh.Trimesh(np.asarray(found, dtype=np.float64) * side + low, kept, process=False)
+    for per_side in 512 * 0.8 ** np.arange(30):
+        grid = np.floor(unit * per_side).astype(np.int64)
+        _, number = np.unique(grid, axis=0, return_inverse=True)
+        number = number.reshape(-1)
+        merged = number[faces]
+        whole = (merged != np.roll(merged, 1, axis=1)).all(axis=1)
+        _, first = np.unique(np.sort(merged[whole], axis=1), axis=0, return_index=True)
+        if len(first) <= most:
+            break
+    counts = np.bincount(number)
+    means = np.stack([np.bincount(number, vertices[:, i]) / counts for i in range(3)], axis=1)
+    return trimesh.Trimesh(means, merged[whole][first], process=False)
+
+
+def _charts(study: Study) -> list[dict[str, Any]]:
+    """IoU against seconds, against each varied setting that is a number, and against parameters where they differ."""
+    plan, charts = study.plan, []
+    kinds = [kind for kind in CURVES if any(kind in row.iou for row in study.rows)]
+    for kind in kinds:
+        lines = [Line(i, arm, curve(study.of(arm), kind)) for i, arm in enumerate(plan.arms)]
+        charts.append(_chart(kind, "seconds", lines, logarithmic=False))
+    numeric = [name for name, values in plan.vary.items() if all(isinstance(it, int | float) for it in values)]
+    sizes = {row.parameters for row in study.rows if row.iou}
+    for name in [*numeric, *(["parameters"] if len(sizes) > 1 else [])]:
+        for kind in kinds:
+            lines = [Line(i, it, sweep(study.rows, it, name, kind)) for i, it in enumerate(plan.mappings)]
+            charts.append(_chart(kind, name.replace("_", " "), lines, logarithmic=True))
+    return [chart for chart in charts if chart["lines"]]
+
+
+def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool) -> dict[str, Any]:
+    """A chart's lines, bands and ticks in a box 100 wide and 60 high, y down.
+
+    y is logarithmic in 1 - IoU: good fits stay apart.
+    """
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return {"lines": []}
+    every = [point for line in lines for point in line.points]
+    values, places = [mean for _, mean, _ in every], [at for at, _, _ in every]
+    under = max((tick for tick in TICKS if tick <= min(values)), default=TICKS[0])
+    over = min((tick for tick in TICKS if tick >= max(values)), default=1 - PERFECT)
+    over = over if over > under else 1 - PERFECT
+    bottom, top = math.log(1 - under), math.log(1 - over)
+    if logarithmic:
+        low, high = math.log(min(places)) - 0.05, math.log(max(places)) + 0.05
+        marks = sorted(set(places)) if len(set(places)) <= 8 else [min(places), max(places)]
+    else:
+        low, high = 0.0, max(places) or 1.0
+        marks = _round_steps(high)
+
+    def across(at: float) -> float:
+        return 100 * ((math.log(at) if logarithmic else at) - low) / (high - low)
+
+    def band(line: Line) -> list[tuple[float, float]]:
+        edges = [(across(at), mean, half) for at, mean, half in line.points if not math.isnan(half)]
+        upper = [(x, _height(mean + half, bottom, top)) for x, mean, half in edges]
+        return upper + [(x, _height(mean - half, bottom, top)) for x, mean, half in reversed(edges)]
+
+    return {
+        "kind": kind,
+        "against": against,
+        "lines": [
+            {
+                "index": line.index,
+                "name": line.name,
+                "last": f"{line.points[-1][1]:.4f} at {line.points[-1][0]:g}",
+                "points": [(across(at), _height(mean, bottom, top)) for at, mean, _ in line.points],
+                "band": band(line),
+            }
+            for line in lines
+        ],
+        "ticks": [(f"{it:g}", _height(it, bottom, top)) for it in TICKS if under <= it <= over],
+        "marks": _apart([(f"{at:g}", across(at)) for at in marks]),
+    }
+
+
+def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The marks of an axis but for those whose words would overlap with the one before."""
+    kept = marks[:1]
+    for text, at in marks[1:]:
+        if at - kept[-1][1] > 12:
+            kept.append((text, at))
+    return kept
+
+
+def _round_steps(end: float) -> list[float]:
+    """Round numbers from 0 to `end`, three to seven of them."""
+    power = 10.0 ** math.floor(math.log10(end))
+    step = next(share * power for share in (0.2, 0.5, 1.0, 2.0) if end / (share * power) < 6)
+    return [float(f"{index * step:.6g}") for index in range(int(end / step * (1 + 1e-9)) + 1)]
+
+
+def _height(value: float, bottom: float, top: float) -> float:
+    at = math.log(max(1 - max(value, 0), PERFECT))
+    return 60 * (1 - min(max((at - bottom) / (top - bottom), 0), 1))

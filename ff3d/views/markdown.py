@@ -1,0 +1,85 @@
+"""A study -> tables for the terminal, Markdown, CSV and LaTeX, and report.md with its pictures; computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ff3d.fields.field import load_field
+from ff3d.files import write_text
+from ff3d.shapes.mesh import load_mesh
+from ff3d.studies.study import Study
+from ff3d.studies.task import reference
+from ff3d.views.figure import Entry, comparison_picture, section_picture
+from ff3d.views.rendering import save_picture
+from ff3d.views.tables import LEGEND, made, text_table
+
+
+def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
+    """Write report.md, and for each mesh MESH.png and MESH-cuts.png, beside the runs; return their paths.
+
+    Each is whole or not at all. The pictures show the first seed's fits.
+    """
+    asked = study.meshes if pictures else []
+    paths = [it for mesh in asked for it in _pictures(study, mesh, progress_bar=progress_bar)]
+    plan = study.plan
+    lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.arms)}", "", f"{plan}.", ""]
+    if study.unfinished:
+        lines += [f"Interrupted: {study.missing} fits are missing or were cut short.", ""]
+    if len(study.meshes) > 1:
+        lines += ["## All meshes", "", text_table(study, markdown=True), ""]
+    for mesh in study.meshes:
+        lines += [f"## {mesh}", "", text_table(study, mesh, markdown=True), ""]
+        lines += [f"![{mesh}]({path.name})" for path in paths if path.stem in (mesh, f"{mesh}-cuts")] + [""]
+    failures = [f"- {row.mesh}, {row.arm}, seed {row.seed}: {row.failure}" for row in study.rows if row.failure]
+    if failures:
+        lines += ["## Failed", "", *failures, ""]
+    spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
+    lines += ["## What it means, and how it was made", "", LEGEND + spread, ""]
+    lines += [f"- {name}: {value}" for name, value in made(study)]
+    page = study.folder / "report.md"
+    write_text(page, "\n".join(lines) + "\n")
+    files = [page, *paths]
+    study.storage.send(*(path.name for path in files))
+    return files
+
+
+def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
+    """The comparison of a mesh's first fits, and cuts through them."""
+    rows = [rows[0] for arm in study.plan.arms if (rows := study.of(arm, mesh))]
+    places = [study.run(row) for row in rows]
+    for place in places:
+        study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
+    paths = study.folder / f"{mesh}.png", study.folder / f"{mesh}-cuts.png"
+    path = next(it for it in study.plan.meshes if it.stem == mesh)
+    if not any(row.iou for row in rows):
+        return []
+    truth = reference(path)
+    entries = [
+        Entry(
+            row.arm,
+            load_mesh(place / "mesh.ply") if row.surface else None,
+            f"IoU {row.iou['uniform']:.3f} / {row.iou['boundary_face']:.3f}" if row.iou else "",
+            row.failure or "",
+        )
+        for row, place in zip(rows, places, strict=True)
+    ]
+    image = comparison_picture(
+        truth.mesh,
+        entries,
+        inside=truth.oracle,
+        title=mesh,
+        subtitle=f"{study.plan.config.budget} a mapping, IoU uniform / boundary",
+        progress=progress_bar,
+    )
+    save_picture(image, paths[0])
+    fields = [
+        (row.arm, load_field(place / "field.safetensors")) for row, place in zip(rows, places, strict=True) if row.iou
+    ]
+    cuts = section_picture(
+        [(name, field.contains) for name, field in fields],
+        truth.oracle,
+        fields[0][1].bounds,
+        title=f"{mesh}: a cut through the occupancy",
+    )
+    save_picture(cuts, paths[1])
+    return list(paths)

@@ -1,0 +1,163 @@
+"""A study's tables: for the terminal, Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from ff3d.studies.statistics import summary
+from ff3d.studies.study import Study
+from ff3d.studies.task import Row
+
+# Tancik et al. 2020, Table 4: mean over Dragon, Buddha, Armadillo; uniform and boundary
+PAPER = {"none": (0.959, 0.864), "basic": (0.966, 0.892), "positional": (0.987, 0.960), "gaussian": (0.988, 0.973)}
+NOTHING = "–"  # noqa: RUF001  (an en dash, as tables have it)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the mean of a measure. better: +1 if more is better, -1 if less is, 0 if neither."""
+
+    head: str
+    measure: str
+    form: str
+    better: int
+    unit: float = 1.0
+
+
+COLUMNS = (
+    Column("uniform", "iou.uniform", ".4f", 1),
+    Column("boundary_face", "iou.boundary_face", ".4f", 1),
+    Column("boundary_area", "iou.boundary_area", ".4f", 1),
+    Column("Chamfer", "surface.chamfer", ".5f", -1),
+    Column("F-score", "surface.f_score", ".4f", 1),
+    Column("normals", "surface.normal_consistency", ".4f", 1),
+    Column("steps", "steps", ",.0f", 0),
+    Column("s", "seconds", ".1f", 0),
+    Column("labels s", "label_seconds", ".1f", 0),
+    Column("parameters", "parameters", ",.0f", 0),
+    Column("KB", "bytes", ",.0f", 0, 1000.0),
+)
+
+LEGEND = (
+    "IoU of the field on points that it never saw: uniform in the box, and near the surface (noise of 0.01 unit) on "
+    "faces chosen alike, as in the authors' notebook, or by area (Tancik et al. 2020, section E.2). Of the extracted "
+    "mesh: Chamfer distance and F-score (1%), as shares of the longest side, and normal consistency. s: seconds of "
+    "labelling and training, labels s those of labelling. KB: the field's file."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, the half width of its interval or "", and whether it is its column's best."""
+
+    text: str
+    spread: str = ""
+    best: bool = False
+
+
+def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
+    """For each arm a cell a column: means over all meshes, or of one. Intervals are 95%, over seeds (Student's t)."""
+    table: dict[str, list[Cell]] = {arm: [] for arm in study.plan.arms}
+    for column in COLUMNS:
+        found = {arm: summary(study.of(arm, mesh), column.measure) for arm in table}
+        texts = {arm: format(mean / column.unit, column.form) for arm, (mean, _) in found.items() if not isnan(mean)}
+        ranked = {arm: column.better * found[arm][0] for arm in texts}
+        best = texts[max(ranked, key=lambda arm: ranked[arm])] if ranked and column.better else None
+        if len(set(texts.values())) == 1:
+            best = None  # all alike: none is better
+        for arm, (_, width) in found.items():
+            text = texts.get(arm, NOTHING)
+            spread = "" if isnan(width) or not column.better else format(width / column.unit, column.form)
+            table[arm].append(Cell(text, spread, text == best))
+    return table
+
+
+def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False) -> str:
+    """The table with aligned columns, for the terminal or for Markdown; the best in bold, by stars."""
+
+    def written(cell: Cell) -> str:
+        text = f"**{cell.text}**" if cell.best and markdown else cell.text
+        return f"{text} ± {cell.spread}" if cell.spread else text
+
+    paper = study.plan.config.preset == "paper"
+    heads = ["mapping", *(column.head for column in COLUMNS), *(["paper: uniform", "boundary"] if paper else [])]
+    lines = [heads]
+    for arm, line in cells(study, mesh).items():
+        published = [f"{it:.3f}" for it in PAPER.get(arm, ())] or ["", ""]
+        lines.append([arm, *map(written, line), *(published if paper else [])])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    joint, edge = (" | ", "|") if markdown else ("  ", "")
+    texts = []
+    for words in lines:
+        padded = [it.rjust(w) if i else it.ljust(w) for i, (it, w) in enumerate(zip(words, widths, strict=True))]
+        texts.append(f"{edge} {joint.join(padded)} {edge}".strip())
+    if markdown:
+        texts.insert(1, "|---|" + "---:|" * (len(heads) - 1))
+    return "\n".join(texts)
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """A line a fit, with all digits."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    plain: tuple[str, ...] = ("mesh", "sha256", "mapping", "arm", "seed", "scale", "learning_rate", "samples")
+    plain += ("evaluation_seconds", "device", "precision", "faces", "failure")
+    writer.writerow([*plain, *(column.measure.rpartition(".")[2] for column in COLUMNS)])
+    for row in rows:
+        writer.writerow([*(getattr(row, name) for name in plain), *(row.value(column.measure) for column in COLUMNS)])
+    return out.getvalue()
+
+
+def latex_table(study: Study) -> str:
+    """The means over all meshes as a LaTeX table (booktabs)."""
+
+    def written(cell: Cell) -> str:
+        text = cell.text.replace(",", r"{,}").replace(NOTHING, "--")
+        text = rf"\textbf{{{text}}}" if cell.best else text
+        return rf"{text} $\pm$ {cell.spread}" if cell.spread else text
+
+    def safe(text: str) -> str:
+        return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
+
+    lines = [[safe(arm), *map(written, line)] for arm, line in cells(study).items()]
+    heads = [safe(it) for it in ("mapping", *(column.head for column in COLUMNS))]
+    body = [rf"{' & '.join(line)} \\" for line in lines]
+    rule = rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}"
+    return "\n".join(
+        [rule, r"\toprule", rf"{' & '.join(heads)} \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""]
+    )
+
+
+def made(study: Study) -> list[tuple[str, str]]:
+    """How it was made, as pairs of a word and its value."""
+    plan, rows = study.plan, study.rows
+    config = plan.config
+
+    def all_of(value: Callable[[Row], object]) -> str:
+        return ", ".join(dict.fromkeys(str(value(row)) for row in rows if value(row)))
+
+    pairs = [
+        ("command", study.command),
+        ("plan", str(plan)),
+        ("network", f"{all_of(lambda row: row.depth)} hidden layers of {all_of(lambda row: row.width)}"),
+        ("batch", f"{config.batch_size:,} points"),
+        (
+            "learning rates",
+            ", ".join(f"{arm} {_first(study.of(arm)).learning_rate:g}" for arm in plan.arms if study.of(arm)),
+        ),
+        ("seeds", ", ".join(map(str, plan.seeds))),
+        ("device", all_of(lambda row: row.device)),
+        ("precision", all_of(lambda row: row.precision)),
+        ("versions", study.versions),
+        *((f"sha256 of {mesh}", _first(study.of(mesh=mesh)).sha256) for mesh in study.meshes),
+        *((f"sha256 of the test points of {mesh}", _first(study.of(mesh=mesh)).tests) for mesh in study.meshes),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _first(rows: Sequence[Row]) -> Row:
+    return next((row for row in rows if row.iou), rows[0])

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+
+import pytest
+import trimesh
+
+from ff3d.settings import PRESETS, make_config
+from ff3d.studies.plan import Plan, holds, make_plan, read_plan, read_tuned
+
+
+@pytest.fixture
+def ball(tmp_path):
+    path = tmp_path / "ball.ply"
+    trimesh.creation.icosphere(subdivisions=1).export(path)
+    return path
+
+
+def test_every_combination_is_one_fit_with_its_own_folder(ball):
+    plan = make_plan([ball], ("none", "gaussian"), (0, 1), vary={"scale": (4, 8, 12), "width": (8, 16)}, steps=5)
+    tasks = plan.tasks()
+    assert len(tasks) == plan.fits == 2 * 2 * 3 * 2
+    assert len({task.name for task in tasks}) == len(tasks)
+    assert len(plan.arms) == 2 * 3 * 2
+    for task in tasks:
+        assert (task.config.scale, task.config.width) == (task.varied["scale"], task.varied["width"])
+        assert (task.config.steps, task.config.seconds) == (5, None)
+
+
+def test_what_was_tuned_is_each_mappings_own(ball, tmp_path):
+    (tmp_path / "tuned.json").write_text(json.dumps({"gaussian": {"learning_rate": 0.5, "scale": 7.0}}))
+    plan = make_plan([ball], ("none", "gaussian"), (0,), tuned=tmp_path / "tuned.json", learning_rate=0.25)
+    assert [(it.config.learning_rate, it.config.scale) for it in plan.tasks()] == [(0.25, None), (0.5, 7.0)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": 7}, "equal steps (7 steps each)"),
+        ({"seconds": 7}, "equal seconds (7 s each)"),
+        ({"seconds": 7, "parameters": 5000}, "equal seconds (7 s each) and equal parameters (about 5,000)"),
+        ({"steps": 7, "vary": {"steps": (7, 8)}}, "different steps"),
+    ],
+)
+def test_a_plan_says_on_what_terms_its_arms_are_compared(ball, settings, words):
+    plan = make_plan([ball], ("none", "gaussian"), (0,), **settings)
+    assert plan.footing == words
+    assert words in str(plan)
+    assert f"= {plan.fits} fits" in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mappings": ()}, "each once"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"vary": {"scale": ()}}, "each once"),
+        ({"vary": {"mapping": ("none",)}}, "cannot vary mapping"),
+        ({"vary": {"colour": (1,)}}, "cannot vary colour"),
+        ({"vary": {"width": (-1,)}}, "width must be positive"),
+        ({"seed": 1}, "seeds"),
+        ({"colour": 1}, "unknown setting colour"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_before_the_first_fit(ball, changes, says):
+    with pytest.raises(ValueError, match=says):
+        make_plan([ball], **{"mappings": ("none",), "seeds": (0,)} | changes)
+
+
+def test_two_meshes_of_one_name_are_refused(ball, tmp_path):
+    other = tmp_path / "ball.obj"
+    trimesh.creation.box().export(other)
+    with pytest.raises(ValueError, match="one name"):
+        Plan((ball, other), ("none",), (0,), make_config())
+
+
+def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "meshes: [ball.ply]\nmappings: [none, gaussian]\nseeds: [4, 5]\n"
+        "steps: 9\nresolution: 24\nvary: {scale: [3, 6]}\n"
+    )
+    made = make_plan([ball], ("none", "gaussian"), (4, 5), steps=9, resolution=24, vary={"scale": (3, 6)})
+    assert read_plan(file) == made
+    assert read_plan(file, mappings=("none",), preset="plain") == made  # the file goes before what is usual
+
+
+@pytest.mark.parametrize(
+    "text", ["", "meshes: ball.ply", "meshes: [ball.ply]\ncolour: 1", "meshes: [a.ply]", "{", "!!python/object:x.Y {}"]
+)
+def test_a_file_that_is_no_plan_is_named_in_one_line(ball, tmp_path, text):
+    file = tmp_path / "plan.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"plan\.yaml: not a plan") as stop:
+        read_plan(file)
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"gaussian": 3}', "{"])
+def test_a_file_that_tune_did_not_write_is_named(tmp_path, text):
+    file = tmp_path / "tuned.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"tuned\.json: not what ff3d tune writes"):
+        read_tuned(file)
+
+
+def test_an_empty_folder_holds_no_plan(ball, tmp_path):
+    assert not holds(tmp_path / "nothing", make_plan([ball]))
+
+
+def test_a_preset_in_a_file_takes_the_place_of_all_that_is_usual(ball, tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text("meshes: [ball.ply]\npreset: small\nmappings: [hash]\nsteps: 9\nband: 0.01\n")
+    config = read_plan(file, **dataclasses.asdict(PRESETS["plain"])).config
+    assert config == make_config("small", steps=9, band=0.01)
+
+
+def test_the_table_of_a_preset_is_for_its_own_mapping(ball):
+    plan = make_plan([ball], ("hash", "grid"), (0,), preset="best", steps=9, levels=3)
+    hashed, grid = (task.config for task in plan.tasks())
+    assert (hashed.levels, hashed.finest, hashed.log2_table) == (3, 1024, 19)
+    assert (grid.levels, grid.finest, grid.log2_table) == (3, None, None)

@@ -1,0 +1,32 @@
+import pytest
+
+from ff3d.studies.remote import Storage
+
+
+@pytest.fixture(params=["folder", "address"])
+def storage(request, tmp_path):
+    return Storage(tmp_path / "out" if request.param == "folder" else f"file://{tmp_path}/out")
+
+
+def test_what_is_sent_lies_at_the_address_and_can_be_fetched_elsewhere(storage, tmp_path):
+    for name in ("b/row.json", "a/row.json", "a/mesh.ply"):
+        (storage.local / name).parent.mkdir(parents=True, exist_ok=True)
+        (storage.local / name).write_text(name)
+    storage.send("a", "b/row.json")
+    assert (tmp_path / "out" / "a" / "mesh.ply").read_text() == "a/mesh.ply"
+    other = Storage(storage.address)
+    assert other.names("row.json") == ["a", "b"]
+    other.fetch("a/row.json", "absent/row.json")
+    assert (other.local / "a/row.json").read_text() == "a/row.json"
+    other.remove("a/row.json")
+    other.remove("a/row.json")
+    assert Storage(storage.address).names("row.json") == ["b"]
+
+
+def test_an_empty_place_has_no_names(storage):
+    assert storage.names("row.json") == []
+
+
+def test_an_address_of_an_unknown_kind_is_one_clear_line():
+    with pytest.raises(ValueError, match="abacus://here: this address cannot be opened"):
+        Storage("abacus://here")

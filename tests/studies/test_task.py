@@ -1,0 +1,117 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from ff3d.metrics import surface_distances
+from ff3d.points.test_sets import TEST_KINDS
+from ff3d.runs import Run
+from ff3d.settings import make_config
+from ff3d.shapes.mesh import load_mesh
+from ff3d.studies.task import ROW, Row, Task, evaluate, perform, reference
+
+SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory):
+    path = tmp_path_factory.mktemp("meshes") / "ball.ply"
+    trimesh.creation.icosphere(subdivisions=3).export(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def task(ball):
+    config = make_config(steps=400, scale=1.0, learning_rate=0.01, mapping="gaussian", seed=3, **SMALL)
+    return Task(ball, config, {"scale": 1.0}, resolution=32)
+
+
+@pytest.fixture(scope="module")
+def done(task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / task.name
+    row, whole = perform(task, folder)
+    assert whole
+    return row, folder
+
+
+def test_the_row_says_what_the_run_is_and_what_its_field_and_mesh_measure(task, done, ball):
+    row, folder = done
+    field, shape, truth = Run(folder).load(), load_mesh(folder / "mesh.ply"), reference(ball)
+    assert folder.name == "ball-gaussian-scale=1.0-3"
+    assert (row.mesh, row.arm, row.mapping, row.seed) == ("ball", "gaussian scale=1.0", "gaussian", 3)
+    assert (row.steps, row.samples, row.failure) == (400, 400 * 1024, None)
+    assert (row.parameters, row.width, row.frequencies) == (field.parameter_count, 32, 32)
+    assert (row.scale, row.learning_rate) == (1.0, 0.01)
+    assert row.bytes == (folder / "field.safetensors").stat().st_size
+    assert row.faces == len(shape.faces)
+    assert row.iou == {it: round(value, 5) for it, value in evaluate(field.contains, truth.tests).items()}
+    assert row.surface.chamfer == pytest.approx(surface_distances(shape, truth.mesh, seed=3).chamfer, rel=1e-3)
+    assert 0 < row.label_seconds < row.seconds
+    assert row.evaluation_seconds > 0
+    assert row.device == "cpu"
+    assert row.tests == truth.hash
+    assert [it["step"] for it in row.history][-1] == 400
+    assert row.iou["uniform"] > 0.9
+
+
+def test_a_row_reads_back_as_it_was_written(done):
+    row, folder = done
+    assert Row.from_json((folder / ROW).read_text()) == row
+    assert Row.from_json(row.to_json()) == row
+    with pytest.raises(ValueError, match="not a row"):
+        Row.from_json('{"mesh": "ball"}')
+    with pytest.raises(ValueError, match="not a row"):
+        Row.from_json(row.to_json()[:-9])
+
+
+def test_a_task_that_is_done_is_only_read(task, done):
+    row, folder = done
+    stamp = (folder / "field.safetensors").stat().st_mtime_ns
+    assert perform(task, folder) == (row, True)
+    assert (folder / "field.safetensors").stat().st_mtime_ns == stamp
+    (folder / ROW).unlink()  # killed between the fit and its row
+    again, _ = perform(task, folder)
+    assert (folder / "field.safetensors").stat().st_mtime_ns == stamp
+    assert again.iou == row.iou
+    assert again.surface == row.surface
+
+
+def test_a_fit_that_breaks_is_a_row_with_a_reason_and_without_measures(task, tmp_path):
+    broken = dataclasses.replace(task, config=make_config(steps=20, learning_rate=1e30, **SMALL))
+    row, whole = perform(broken, tmp_path / "run")
+    assert whole
+    assert "lower the learning rate" in row.failure
+    assert row.value("iou.uniform") is row.value("surface.chamfer") is row.value("seconds") is None
+    assert json.loads((tmp_path / "run" / ROW).read_text())["failure"] == row.failure
+
+
+def test_a_field_that_is_nowhere_inside_has_its_ious_and_no_surface(tmp_path):
+    path = tmp_path / "speck.ply"
+    trimesh.creation.cylinder(radius=1e-3, height=2, sections=8).export(path)
+    config = make_config(steps=100, uniform=1.0, widths=(), margin=0.3, mapping="none", **SMALL)
+    row, _ = perform(Task(path, config, {}, resolution=8), tmp_path / "run")
+    assert "logits range from" in row.failure
+    assert (row.steps, row.value("steps"), row.surface) == (100, 100, None)
+    assert row.value("iou.uniform") is not None
+
+
+def test_a_mesh_that_cannot_be_labelled_is_a_row_with_the_reason(task, tmp_path):
+    path = tmp_path / "sheet.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0.1\nv 0 1 0\nf 1 2 3 4\n")
+    row, whole = perform(dataclasses.replace(task, mesh=path), tmp_path / "run")
+    assert whole
+    assert "open" in row.failure
+
+
+def test_frozen_test_points_take_the_place_of_drawn_ones(task, done, ball, tmp_path):
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (4096, 3))
+    inside = np.linalg.norm(points, axis=1) < 1
+    entries = {it: points for it in TEST_KINDS} | {f"{it}_inside": inside for it in TEST_KINDS}
+    np.savez(tmp_path / "ball.npz", **entries)
+    folder = tmp_path / "run"
+    row, _ = perform(dataclasses.replace(task, testset=tmp_path / "ball.npz"), folder)
+    assert row.tests != done[0].tests
+    answer = Run(folder).load().contains(points)
+    assert row.iou["uniform"] == pytest.approx((answer & inside).sum() / (answer | inside).sum(), abs=1e-5)

@@ -1,0 +1,96 @@
+import json
+
+import pytest
+import trimesh
+
+from ff3d.settings import make_config
+from ff3d.studies.plan import make_plan, read_tuned
+from ff3d.studies.tuning import tune
+
+TINY = {
+    "steps": 400,
+    "width": 32,
+    "depth": 2,
+    "frequencies": 32,
+    "batch_size": 512,
+    "pool_size": 1024,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tune")
+    trimesh.creation.icosphere(subdivisions=2).export(folder / "ball.ply")
+    result = search(folder)
+    return folder, *result
+
+
+def search(folder):
+    config = make_config(**TINY)
+    rates, scales = (1e-5, 3e-3, 1e-4), (1.0, 40.0, 4.0)
+    return tune(
+        [folder / "ball.ply"],
+        ("none", "gaussian"),
+        (0,),
+        config,
+        folder / "out",
+        rates=rates,
+        scales=scales,
+        resolution=16,
+    )
+
+
+def test_the_best_rate_is_found_and_then_the_best_scale_at_that_rate(tuned):
+    _, best, (rates, scales) = tuned
+    assert {name: set(it) for name, it in best.items()} == {
+        "none": {"learning_rate"},
+        "gaussian": {"learning_rate", "scale"},
+    }
+    assert len(rates.rows) == 6
+    assert len(scales.rows) == 3
+    for mapping in ("none", "gaussian"):
+        scores = {it.learning_rate: it.iou["boundary_face"] for it in rates.rows if it.mapping == mapping}
+        assert best[mapping]["learning_rate"] == max(scores, key=scores.get)
+    scores = {row.scale: row.iou["boundary_face"] for row in scales.rows}
+    assert best["gaussian"]["scale"] == max(scores, key=scores.get)
+    assert {row.learning_rate for row in scales.rows} == {best["gaussian"]["learning_rate"]}
+    assert scores[1.0] > scores[40.0]  # a ball is smooth: the bandwidth matters
+
+
+def test_the_same_again_fits_nothing(tuned):
+    folder, best, _ = tuned
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("out/*/*/row.json")}
+    assert len(stamps) == 9
+    assert search(folder)[0] == best
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_what_was_found_is_what_a_benchmark_takes(tuned):
+    folder, best, _ = tuned
+    assert read_tuned(folder / "out" / "tuned.json") == best == json.loads((folder / "out" / "tuned.json").read_text())
+    plan = make_plan([folder / "ball.ply"], ("gaussian",), (0,), tuned=folder / "out" / "tuned.json", steps=1)
+    assert plan.tasks()[0].config.scale == best["gaussian"]["scale"]
+
+
+def test_a_best_value_at_the_edge_is_told(tuned, caplog):
+    folder, _, _ = tuned
+    with caplog.at_level("WARNING", logger="ff3d"):
+        search(folder)
+    assert "at the edge" in caplog.text  # the largest rate
+
+
+def test_no_field_at_all_is_an_error_not_a_choice(tuned, tmp_path):
+    folder, _, _ = tuned
+    with pytest.raises(ValueError, match="gave a field"):
+        tune(
+            [folder / "ball.ply"],
+            ("none",),
+            (0,),
+            make_config(**TINY),
+            tmp_path,
+            rates=(1e30,),
+            scales=(),
+            resolution=16,
+        )
