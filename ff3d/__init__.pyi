@@ -4,7 +4,7 @@ from .fields.field import OccupancyField as OccupancyField
 from .fields.field import load_field as load_field
 from .fields.mapping import make_mapping as make_mapping
 from .fitting import fit as fit
-from .formats.mesh_files import save_mesh as save_mesh
+from .formats.writers import save_mesh as save_mesh
 from .geometry.coordinates import UnitCube as UnitCube
 from .geometry.sampling import sample_near_surface as sample_near_surface
 from .geometry.sampling import sample_uniform as sample_uniform

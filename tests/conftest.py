@@ -2,7 +2,7 @@ import pytest
 import trimesh
 from hypothesis import settings
 
-from ff3d.formats.mesh_files import save_mesh
+from ff3d.formats.writers import save_mesh
 
 # no deadline: timing never decides a test
 settings.register_profile("ff3d", deadline=None)

@@ -45,7 +45,7 @@ class ExtractCommand:
     """auto, cpu, cuda or mps"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.formats.mesh_files import WRITERS, save_mesh
+        from ff3d.formats.writers import WRITERS, save_mesh
         from ff3d.geometry.triangles import signed_volume
         from ff3d.surfaces.cleaning import drop_floaters, simplify, smooth_normals
         from ff3d.surfaces.export import save_points, save_voxels

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ff3d.formats.mesh_files import READERS, MeshError, clean_polygons, reading
+from ff3d.formats import READERS
+from ff3d.formats.polygons import clean_polygons
+from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Ints
 from ff3d.geometry.triangles import components, merge_exactly
 from ff3d.shapes.sources import find_mesh

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ff3d.formats.mesh_files import MeshError, read_ply_points, reading
+from ff3d.formats import POINT_READERS
+from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import centered, check_points
 from ff3d.geometry.triangles import merge_exactly, unit_vectors
@@ -129,55 +127,3 @@ def _clean(points: Floats, normals: Floats | None, file: Path) -> PointCloud:
             logger.warning("%s: %d normals are zero or not finite: all are dropped, to be estimated", file, useless)
             normals = None
     return PointCloud(points, normals)
-
-
-def _split(table: NDArray[Any]) -> tuple[Floats, Floats | None]:
-    """Rows of 3 or 6 numbers -> points and normals."""
-    if table.ndim != 2 or table.shape[1] not in (3, 6):
-        raise MeshError(f"expected rows of 3 numbers (x y z) or 6 (x y z nx ny nz), got shape {table.shape}; cut them")
-    if not np.issubdtype(table.dtype, np.floating) and not np.issubdtype(table.dtype, np.integer):
-        raise MeshError(f"expected numbers, got {table.dtype}; save it as float64")
-    table = table.astype(np.float64)
-    return table[:, :3], table[:, 3:] if table.shape[1] == 6 else None
-
-
-def _read_text(path: Path) -> tuple[Floats, Floats | None]:
-    text = path.read_bytes().decode("utf-8", errors="replace").replace(",", " ").replace(";", " ")
-    rows = [words for line in text.splitlines() if (words := line.partition("#")[0].split())]
-    promised = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 else len(rows)
-    widths = [len(row) for row in rows]
-    odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
-    if odd is not None:
-        raise MeshError(
-            f"row {odd + 1} has {widths[odd]} columns, the first {widths[0]}: cut short or damaged; export it again"
-        )
-    if promised != len(rows):
-        raise MeshError(f"it promises {promised} points and holds {len(rows)}: cut short; export or download it again")
-    if not rows:
-        raise MeshError("it holds no points; export or download it again")
-    return _split(np.array(list(map(float, chain.from_iterable(rows)))).reshape(len(rows), -1))
-
-
-def _read_npy(path: Path) -> tuple[Floats, Floats | None]:
-    return _split(np.load(path, allow_pickle=False))
-
-
-def _read_npz(path: Path) -> tuple[Floats, Floats | None]:
-    with np.load(path, allow_pickle=False) as arrays:
-        if "points" not in arrays:
-            raise MeshError(f"expected an array named points, got {', '.join(arrays) or 'none'}; rename it")
-        points, normals = arrays["points"], arrays.get("normals")
-    for name, array in {"points": points, "normals": normals}.items():
-        if array is not None and array.shape != (len(points), 3):
-            raise MeshError(f"expected points and normals of one shape (n, 3), got {name} {array.shape}; reshape them")
-    return _split(points)[0], None if normals is None else _split(normals)[0]
-
-
-POINT_READERS: dict[str, Callable[[Path], tuple[Floats, Floats | None]]] = {
-    ".ply": read_ply_points,
-    ".xyz": _read_text,
-    ".txt": _read_text,
-    ".pts": _read_text,
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-}

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ff3d.files import write_whole
-from ff3d.formats.mesh_files import READERS, MeshError, save_mesh
+from ff3d.formats import READERS
+from ff3d.formats.text import MeshError
+from ff3d.formats.writers import save_mesh
 
 log = logging.getLogger("ff3d")
 

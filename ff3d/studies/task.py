@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ff3d.fields.mapping import DEFAULT_SCALE
 from ff3d.files import write_text
 from ff3d.fitting import FitError
-from ff3d.formats.mesh_files import save_mesh
+from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import make_oracle
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.formats.mesh_files import save_mesh
+from ff3d.formats.writers import save_mesh
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import make_oracle
 from ff3d.points.datasets import ROWS, label_file, prepare

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ff3d.formats.mesh_files import MeshError, check_mesh_ending, save_mesh
+from ff3d.formats.text import MeshError
+from ff3d.formats.writers import check_mesh_ending, save_mesh
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.shapes.mesh import inspect_mesh, load_mesh
 from ff3d.shapes.sources import find_mesh
@@ -155,7 +156,7 @@ def test_points_must_be_rows_of_three():
 
 
 def test_the_module_imports_without_trimesh():
-    code = "import sys; sys.modules['trimesh'] = sys.modules['scipy'] = None; from ff3d.shapes.mesh import UnitCube"
+    code = "import sys; sys.modules['trimesh'] = sys.modules['scipy'] = None; import ff3d.shapes.mesh, ff3d.geometry.coordinates"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -228,7 +229,7 @@ def test_a_million_units_away_nothing_is_lost(tmp_path, ending, loss):
 
 
 def test_stl_says_what_it_loses_a_million_units_away(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="ff3d.formats.mesh_files"):
+    with caplog.at_level(logging.WARNING, logger="ff3d.formats.writers"):
         save_mesh(cube(), tmp_path / "near.stl")
         assert not caplog.records
         save_mesh(cube(vertices=cube().vertices + MILLION + 0.1), tmp_path / "far.stl")

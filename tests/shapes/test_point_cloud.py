@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ff3d.formats.mesh_files import MeshError, save_mesh
+from ff3d.formats.text import MeshError
+from ff3d.formats.writers import save_mesh
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.sampling import sample_surface
 from ff3d.labels.surfels import PointCloudOracle, _surfels, estimate_normals, point_areas, sample_cloud

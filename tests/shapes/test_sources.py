@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.formats.mesh_files import MeshError, save_mesh
+from ff3d.formats.text import MeshError
+from ff3d.formats.writers import save_mesh
 from ff3d.shapes.mesh import load_mesh
 from ff3d.shapes.sources import NAMED, Download, cache_folder, fetch, find_shape, find_shapes
 

@@ -13,7 +13,7 @@ import trimesh
 from pyarrow import parquet
 from scipy import stats
 
-from ff3d.formats.mesh_files import save_mesh
+from ff3d.formats.writers import save_mesh
 from ff3d.settings import make_config
 from ff3d.studies.plan import Plan
 from ff3d.studies.remote import Storage

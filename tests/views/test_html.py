@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.formats.mesh_files import save_mesh
+from ff3d.formats.writers import save_mesh
 from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.plan import make_plan
 from ff3d.studies.remote import Storage
