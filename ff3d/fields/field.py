@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import math
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,7 @@ LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
 MOST_CELLS = 2**20  # of a cell grid: three times what is made
 # a byte a cell, without the header of an .xz file; a fifth to a third smaller than by zlib
 SQUEEZE = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": MOST_CELLS, "lc": 0, "lp": 0, "pb": 0}]
+DAMAGED = (lzma.LZMAError, zlib.error)
 OMEGA = 30.0
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     # in place: the layer's own output is not needed again, and memory traffic is a third of a training step
@@ -276,7 +278,7 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
             known = " and ".join(map(str, VERSIONS))
             raise FieldError(f"format version {header['version']}, this ff3d reads version {known}: update ff3d?")
         field = _assemble(header, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, lzma.LZMAError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, *DAMAGED) as error:
         raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
     chosen = best_device(device)
     if field.precision != "float32":
@@ -298,7 +300,11 @@ def _surface(header: dict[str, Any], stored: Tensor, version: int) -> SurfaceCel
             raise ValueError(f"{tuple(stored.shape)} bytes of surface cells do not fit {shape}")
         labels = np.where(np.unpackbits(stored.numpy(), count=count), TOUCHED, OUTSIDE).astype(np.uint8)
     else:
-        plain = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=SQUEEZE).decompress(stored.numpy().tobytes(), count + 1)
+        squeezed = stored.numpy().tobytes()
+        # the first files of version 3 used zlib; its first byte cannot start a raw LZMA2 stream
+        by_zlib = squeezed[:1] == b"x"
+        decompressor = zlib.decompressobj() if by_zlib else lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=SQUEEZE)
+        plain = decompressor.decompress(squeezed, count + 1)
         labels = np.frombuffer(plain, dtype=np.uint8)
         if len(labels) != count or labels.max() > TOUCHED:
             raise ValueError(f"{len(labels)} labels of surface cells do not fit {shape}")
