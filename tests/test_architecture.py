@@ -1,34 +1,121 @@
 """What the parts of the package may import; the order of the folders is a contract that `make lint` checks."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import ff3d
+from ff3d.settings import MappingName
 
 PACKAGE = Path(ff3d.__file__).parent
 
 
-def test_training_imports_and_runs_with_torch_numpy_and_safetensors_alone():
-    code = """
-import sys
-for absent in ("trimesh", "igl", "embreex", "skimage", "scipy", "PIL", "tyro", "pydantic", "tqdm", "psutil"):
-    sys.modules[absent] = None  # importing it raises, as on a machine without it
+@pytest.fixture(scope="module")
+def on_a_bare_machine(tmp_path_factory):
+    """Runs a program that finds torch with what torch needs, numpy, safetensors and ff3d, and no other package."""
+    folder = tmp_path_factory.mktemp("packages")
+    (folder / "ff3d").symlink_to(PACKAGE)
+    names, installed = ["torch", "numpy", "safetensors"], set()
+    while names:
+        name = names.pop()
+        if name not in installed:
+            installed.add(name)
+            try:
+                distribution = metadata.distribution(name)
+            except metadata.PackageNotFoundError:  # of another system
+                continue
+            for top in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", ".")}:
+                if not (folder / top).exists():
+                    (folder / top).symlink_to(distribution.locate_file(top))
+            requirements = [it for it in distribution.requires or () if "extra ==" not in it]
+            names += [re.match(r"[\w.-]+", it).group() for it in requirements]
+    assert not (folder / "scipy").exists()
+
+    def run(code: str) -> str:
+        command = [sys.executable, "-S", "-c", code]  # -S: without this environment's packages
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_every_mapping_trains_saves_and_loads_with_torch_numpy_and_safetensors_alone(tmp_path, on_a_bare_machine):
+    code = f"""
 import numpy as np
-from ff3d.fields.field import OccupancyField
+import torch
+from ff3d.fields.feature_grids import GridMapping, plain_lookup
+from ff3d.fields.field import OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
-from ff3d.geometry.coordinates import UnitCube
-from ff3d.settings import make_config
 from ff3d.fitting import optimise
-config = make_config(steps=3, batch_size=256, pool_size=256)
-field = OccupancyField(make_mapping("gaussian"), cube=UnitCube((0.0, 0.0, 0.0), 1.0), bounds=[[-1] * 3, [1] * 3])
+from ff3d.geometry.coordinates import UnitCube
+from ff3d.geometry.surface_cells import SurfaceCells
+from ff3d.settings import make_config
 points = np.random.default_rng(0).random((256, 3)).astype(np.float32)
-assert optimise(field, lambda index: (points, points[:, 0] > 0.5), config).step == 3
+cells = SurfaceCells(np.zeros(3), 0.25, np.random.default_rng(1).choice(4, (4, 4, 4)).astype(np.uint8))
+for name in {list(get_args(MappingName))}:
+    table = dict(levels=2, coarsest=4, finest=8) if name in ("grid", "hash", "planes") else {{}}
+    field = OccupancyField(
+        make_mapping(name, **table), width=16, depth=2, cube=UnitCube((0.0, 0.0, 0.0), 1.0), bounds=[[-1] * 3, [1] * 3],
+        surface=cells, guarded=True,
+    )
+    before = [parameter.detach().clone() for parameter in field.parameters()]
+    config = make_config(steps=3, batch_size=256, pool_size=256, mapping=name)
+    assert optimise(field, lambda index: (points, points[:, 0] > 0.5), config).step == 3
+    # tables and frequencies move too
+    assert all(bool((one != other).any()) for one, other in zip(before, field.parameters(), strict=True))
+    field.save({str(tmp_path / "field.safetensors")!r})
+    loaded = load_field({str(tmp_path / "field.safetensors")!r}, device="cpu")
+    loaded.precision = field.precision
+    assert np.array_equal(loaded.logits(points), field.logits(points))
+    print(name)
+unit = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+for name in ("grid", "hash", "planes"):
+    mapping = GridMapping(name, levels=3, coarsest=4, finest=32)
+    gradients = []
+    for lookup in (None, plain_lookup):
+        mapping.table.grad = None
+        looked_up = lookup and lookup(mapping.table, *mapping.corners(unit))
+        features = mapping(unit) if lookup is None else looked_up.unflatten(0, (-1, len(mapping.axes))).prod(1)
+        features = features if lookup is None else features.transpose(0, 1).flatten(1)
+        (features * torch.arange(features.shape[1])).sum().backward()
+        gradients.append(mapping.table.grad)
+    torch.testing.assert_close(*gradients)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert on_a_bare_machine(code).split() == list(get_args(MappingName))
+
+
+def test_a_wrong_import_breaks_its_contract_and_is_named(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "ff3d", ignore=shutil.ignore_patterns("__pycache__"))
+    wrong = {
+        "geometry/coordinates.py": "import ff3d.fitting",  # upwards
+        "fields/mapping.py": "def late():\n    import scipy.spatial",  # on a bare machine, and late
+        "geometry/arrays.py": "import ff3d.geometry.coordinates",  # which imports arrays
+    }
+    for name, line in wrong.items():
+        with (tmp_path / "ff3d" / name).open("a") as file:
+            file.write(f"\n{line}\n")
+    command = ["lint-imports", "--no-cache", str(PACKAGE.parent / "pyproject.toml")]
+    program = (
+        f"import sys; sys.argv = {command}; from importlinter.cli import lint_imports_command; lint_imports_command()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode != 0
+    printed = " ".join(done.stdout.split())
+    assert "ff3d.geometry.coordinates -> ff3d.fitting" in printed
+    assert "ff3d.fields.mapping -> scipy" in printed
+    assert "No cycles are allowed in ff3d.geometry" in printed
 
 
 def test_importing_the_package_imports_no_heavy_library():

@@ -42,10 +42,15 @@ class SurfaceCells:
     @cached_property
     def _sides(self) -> NDArray[np.int8]:
         """Of each cell: -2 and 2 outside and inside, -1 and 1 the same beside a cell that has no label, which is 0."""
-        from scipy.ndimage import maximum_filter
-
         side = np.choose(np.minimum(self.labels, UNKNOWN), (-2, 2, 0)).astype(np.int8)
-        side[maximum_filter(side == 0, 3)] //= 2
+        near = side == 0  # grown by a cell along each axis in turn; not by scipy, which a bare machine lacks
+        for axis in range(3):
+            along, grown = np.moveaxis(near, axis, 0), near.copy()
+            target = np.moveaxis(grown, axis, 0)
+            target[1:] |= along[:-1]
+            target[:-1] |= along[1:]
+            near = grown
+        side[near] //= 2
         return side
 
     def sides(self, points: NDArray[np.floating]) -> NDArray[np.int8]:

@@ -156,7 +156,8 @@ def test_points_must_be_rows_of_three():
 
 
 def test_the_module_imports_without_trimesh():
-    code = "import sys; sys.modules['trimesh'] = sys.modules['scipy'] = None; import ff3d.shapes.mesh, ff3d.geometry.coordinates"
+    absent = "import sys; sys.modules['trimesh'] = sys.modules['scipy'] = None"
+    code = f"{absent}; import ff3d.shapes.mesh, ff3d.geometry.coordinates"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
