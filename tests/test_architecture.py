@@ -1,11 +1,14 @@
 """What the parts of the package may import; the order of the folders is a contract that `make lint` checks."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -128,6 +131,29 @@ def test_importing_the_package_imports_no_heavy_library():
 def test_every_public_name_is_there_and_documented(name):
     value = getattr(ff3d, name)
     assert isinstance(value, dict) or value.__doc__
+
+
+def test_the_wheel_has_every_folder_of_the_package_and_the_sample_meshes():
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    names = {".".join(folder.relative_to(PACKAGE.parent).parts) for folder in folders}
+    assert set(settings["packages"]) == names | {"ff3d.meshes"}
+
+
+def test_every_library_that_is_imported_is_a_dependency_or_an_extra():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.match(r"[\w.-]+", line).group().replace("-", "_").lower() for line in declared}
+    called = {"igl": "libigl", "skimage": "scikit_image", "PIL": "pillow", "yaml": "pyyaml", "warp": "warp_lang"}
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    others = imported - set(sys.stdlib_module_names) - {"ff3d"}
+    assert {called.get(name, name).lower() for name in others} - names == set()
 
 
 def test_no_module_reads_pickles():

@@ -262,12 +262,15 @@ def _listed(file: Path) -> list[Path]:
 def find_mesh(name: str | Path) -> Path:
     """The mesh file meant by `name`: a path that exists, or a file of the meshes folder, its ending optional.
 
-    The meshes folder is ./meshes, then the one beside this package. Raises MeshError if no such file exists.
+    The meshes folder is ./meshes, then the one in the installed package or beside the checkout's. Raises MeshError if
+    no such file exists.
     """
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    folders = [Path("meshes"), Path(__file__).resolve().parents[2] / "meshes"]
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "meshes"
+    folders = [Path("meshes"), installed if installed.is_dir() else package.parent / "meshes"]
     for folder in folders:
         for candidate in [folder / path, *(folder / f"{path}{ending}" for ending in READERS)]:
             if candidate.is_file():
