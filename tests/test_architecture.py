@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 
 import ff3d
-from ff3d.settings import MappingName
+from ff3d.fields.config import MappingName
 
 PACKAGE = Path(ff3d.__file__).parent
 
@@ -58,10 +58,11 @@ import torch
 from ff3d.fields.feature_grids import GridMapping, plain_lookup
 from ff3d.fields.field import OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
-from ff3d.fitting import optimise
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import SurfaceCells
-from ff3d.settings import make_config
+from ff3d.fields.config import Budget, OptimiserConfig
+from ff3d.fields.optimise import optimise
+from torch.nn.functional import binary_cross_entropy_with_logits
 points = np.random.default_rng(0).random((256, 3)).astype(np.float32)
 cells = SurfaceCells(np.zeros(3), 0.25, np.random.default_rng(1).choice(4, (4, 4, 4)).astype(np.uint8))
 for name in {list(get_args(MappingName))}:
@@ -71,8 +72,9 @@ for name in {list(get_args(MappingName))}:
         surface=cells, guarded=True,
     )
     before = [parameter.detach().clone() for parameter in field.parameters()]
-    config = make_config(steps=3, batch_size=256, pool_size=256, mapping=name)
-    assert optimise(field, lambda index: (points, points[:, 0] > 0.5), config).step == 3
+    config = OptimiserConfig(batch_size=256, pool_size=256)
+    draw = lambda index, count: (points, points[:, 0] > 0.5)
+    assert optimise(field, draw, config, Budget(steps=3), loss=binary_cross_entropy_with_logits).step == 3
     # tables and frequencies move too
     assert all(bool((one != other).any()) for one, other in zip(before, field.parameters(), strict=True))
     field.save({str(tmp_path / "field.safetensors")!r})
