@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ff3d.formats import READERS
-from ff3d.formats.polygons import clean_polygons
+from ff3d.formats.polygons import Polygons, clean_polygons
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Ints
 from ff3d.geometry.triangles import components, merge_exactly
@@ -22,22 +22,28 @@ if TYPE_CHECKING:
 def load_mesh(path: str | Path) -> trimesh.Trimesh:
     """Load the mesh `find_mesh(path)`: OBJ, PLY, STL, OFF, GLB or glTF, by its ending.
 
-    Returns a Trimesh with float64 vertices as the file holds them, in the file's order, and nothing but vertices
-    and faces. Vertices that no face uses are dropped: a stray point would wreck the unit cube. The loose triangles
-    of an STL are joined where their corners coincide exactly. Quads and polygons, concave too, are triangulated.
-    A scene's parts are placed by their node transforms (in float64) and joined. Flat and open meshes are loaded;
-    `inspect_mesh` reports them.
+    docs/formats.md has the dialects of each. Returns a Trimesh with float64 vertices as the file holds them, in the
+    file's order, and nothing but vertices and faces. Vertices that no face uses are dropped: a stray point would wreck
+    the unit cube. Faces of fewer than three corners are dropped too, with a logged line. The loose triangles of an STL
+    are joined where their corners coincide exactly. Quads and polygons, concave too, are triangulated. A scene's parts
+    are placed by their node transforms (in float64) and joined. Flat and open meshes are loaded; `inspect_mesh`
+    reports them.
     Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it has no faces, a face
-    with under 3 corners or past its vertices, a non-finite vertex, or all vertices in one point.
+    past its vertices, a non-finite vertex, or all vertices in one point.
     """
-    import trimesh
-
     file = find_mesh(path)
     ending = file.suffix.lower()
     if ending not in READERS:
         raise MeshError(f"{file}: unknown ending {ending!r}; ff3d reads {', '.join(READERS)}")
     with reading(file):
-        vertices, faces = clean_polygons(*READERS[ending](file))
+        return build_mesh(READERS[ending](file), file)
+
+
+def build_mesh(polygons: Polygons, file: Path) -> trimesh.Trimesh:
+    """The mesh of what a reader found in `file`. Raises MeshError for the faults that `load_mesh` lists."""
+    import trimesh
+
+    vertices, faces = clean_polygons(*polygons, file)
     return trimesh.Trimesh(vertices, faces, process=False)
 
 

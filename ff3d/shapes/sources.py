@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ff3d.files import write_whole
 from ff3d.formats import READERS
+from ff3d.formats.clouds import starts_as_cloud
 from ff3d.formats.text import MeshError
 from ff3d.formats.writers import save_mesh
 
@@ -236,12 +237,8 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
 
 
 def _is_list(file: Path) -> bool:
-    """Whether it is a .lst, or a .txt whose first line, comments aside, is not of numbers alone."""
-    if file.suffix.lower() != ".txt":
-        return file.suffix.lower() == ".lst"
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        first = next((text for line in lines if (text := line.partition("#")[0].strip())), "")
-    return not re.fullmatch(r"[\d\s.,;eE+-]+", first)
+    """Whether it is a .lst, or a .txt that does not start as a point cloud does."""
+    return file.suffix.lower() == ".lst" or (file.suffix.lower() == ".txt" and not starts_as_cloud(file))
 
 
 def _listed(file: Path) -> list[Path]:
