@@ -393,7 +393,7 @@ def _decode_draco(file: _File, extension: dict[str, Any]) -> Part:
         import DracoPy
     except ImportError as error:
         raise MeshError(
-            f"its geometry is compressed by {DRACO}: to read it, pip install DracoPy, or export it without compression"
+            f"its geometry is compressed by {DRACO}: pip install 'ff3d[draco]', or export it without"
         ) from error
     data, start, length, _ = file.view(extension["bufferView"])
     try:
