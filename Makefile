@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_ARGS ?=
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint wheel clean
 
 setup: $(VENV)/ready
 
@@ -26,5 +26,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# builds the wheel into dist/, installs it in an environment of its own outside the checkout, and runs it there
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist .
+	$(BIN)/python scripts/check_wheel.py dist/*.whl
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -19,13 +19,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ff3d.fields.devices import best_device, best_precision
 from ff3d.fields.field import OccupancyField
-from ff3d.fields.mapping import make_mapping
-from ff3d.fitting import optimise
+from ff3d.fields.mapping import build_mapping
+from ff3d.fields.network import best_device, best_precision
+from ff3d.fields.optimise import Pool, optimise
+from ff3d.fitting import loss_of
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.cores import keep_freed_memory
-from ff3d.points.training_points import Pool
 from ff3d.settings import make_config
 
 SIZES = ((2048, 2048, 2048), (4096, 4096, 4096), (8192, 256, 256), (32768, 256, 256), (16384, 1024, 1024))
@@ -60,21 +60,22 @@ def main() -> None:
     config = make_config(seconds=options.seconds / options.rounds)
     precision = best_precision(best_device("cpu"))
     cube = UnitCube((0.5, 0.5, 0.5), 1.0)
-    mapping = make_mapping("gaussian", count=config.frequencies)
-    width, depth = config.width_for(mapping.features), config.layers
+    mapping = build_mapping(config.mapping, seed=0)
+    width = config.network.hidden_width(mapping.name, mapping.features)
+    depth = config.network.hidden_layers(mapping.name)
     field = OccupancyField(mapping, width=width, depth=depth, cube=cube, bounds=[[0] * 3, [1] * 3], precision=precision)
-    points = np.random.default_rng(0).random((config.pool_size, 3)).astype(np.float32)
+    points = np.random.default_rng(0).random((config.optimiser.pool_size, 3)).astype(np.float32)
     pool = Pool(points, (points[:, 0] < 0.5).astype(np.float32))
     sizes = [mapping.features, *[width] * depth, 1]
-    flops = step_flops(sizes, config.batch_size)
+    flops = step_flops(sizes, config.optimiser.batch_size)
     products, steps = [], []
     for _ in range(options.rounds):
         products.append(max(product_rate(size, DTYPES[precision]) for size in SIZES))
-        progress = optimise(field, lambda _: pool, config)
+        progress = optimise(field, lambda _, __: pool, config.optimiser, config.budget, loss=loss_of("occupancy"))
         steps.append(flops * progress.step / progress.seconds / 1e9)
     largest, sustained = max(products), statistics.median(steps)
     single = max(product_rate(size, torch.float32) for size in SIZES)
-    print(f"{depth} x {width}, batch {config.batch_size}, {precision}, {torch.get_num_threads()} threads")
+    print(f"{depth} x {width}, batch {config.optimiser.batch_size}, {precision}, {torch.get_num_threads()} threads")
     rounds = [", ".join(f"{rate:.0f}" for rate in rates) for rates in (products, steps)]
     print(f"largest {precision} product   {largest:8.0f} GFLOP/s   (each round: {rounds[0]})")
     print(f"largest float32 product    {single:8.0f} GFLOP/s")

@@ -26,14 +26,15 @@ from typing import Any
 
 import numpy as np
 
+from ff3d.points.config import SamplingConfig
 from ff3d.points.test_sets import TEST_KINDS
-from ff3d.settings import FitConfig, make_config
+from ff3d.settings import make_config
 from ff3d.studies.statistics import curve, summary
 from ff3d.studies.task import Row, Task, perform
 
 Arms = dict[str, dict[str, Any]]
 
-PLAIN = {"uniform": FitConfig.uniform, "widths": FitConfig.widths}
+PLAIN = {"uniform": SamplingConfig.uniform, "widths": SamplingConfig.widths}
 LOWEST = 0.5  # IoU, the lower end of the picture
 TUNED = {
     "preset": "plain",

@@ -83,7 +83,7 @@ def main() -> None:
                 seconds = time.perf_counter() - begun
                 scores = [float((inside & truth).sum() / (inside | truth).sum())]
                 scores += list(evaluate(fit.field.contains, tests).values())
-                speed = fit.progress.step * config.batch_size / fit.progress.seconds / 1e6
+                speed = fit.progress.step * config.optimiser.batch_size / fit.progress.seconds / 1e6
                 row = [*scores, fit.progress.step, speed, len(centers) / seconds / 1e6]
                 means[arm].append(row)
                 print(_line([arm, name, str(seed), f"{fit.field.parameter_count:,}"], row), flush=True)

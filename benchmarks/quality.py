@@ -18,16 +18,16 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import ff3d
+from ff3d.fields.config import PAPER_MAPPINGS
 from ff3d.fitting import train
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
-from ff3d.settings import PAPER_MAPPINGS, make_config
+from ff3d.settings import make_config
 from ff3d.studies.task import evaluate
 from ff3d.surfaces.grid_levels import ExtractionError
 
@@ -55,9 +55,11 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, help="also extract and score the mesh")
     options = parser.parse_args()
     steps = {"steps": options.steps} if options.steps else {}  # left out, the preset's own stand
-    config = make_config(options.preset, seconds=options.seconds, device=options.device, **steps)
-    budget = f"{config.steps} steps" if config.steps else f"{config.seconds:g} s"
-    print(f"preset {config.preset}, {budget} a fit, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    settings = {"seconds": options.seconds, "device": options.device} | steps
+    config = make_config(options.preset, **settings)
+    print(
+        f"preset {config.preset}, {config.budget} a fit, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
     print(f"{'mesh':12} {'mapping':11} seed " + " ".join(f"{kind:>13}" for kind in TEST_KINDS) + "  steps  seconds")
     scores: dict[str, list[list[float]]] = defaultdict(list)
     for seed in options.seeds:
@@ -67,7 +69,12 @@ def main() -> None:
             tests = load_test_sets(testset)
             oracle = ff3d.WindingNumberOracle(mesh)
             for mapping in options.mappings:
-                fit = train(mesh, replace(config, mapping=mapping, seed=seed), oracle=oracle, held_out={})
+                fit = train(
+                    mesh,
+                    make_config(options.preset, **settings, mapping=mapping, seed=seed),
+                    oracle=oracle,
+                    held_out={},
+                )
                 if fit.progress.interrupted:
                     sys.exit("interrupted")
                 found = evaluate(fit.field, tests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,12 +41,6 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""The run folder: what is in it, written whole or not at all, readable after it is moved."""
+"""The run folder: what is in it, written atomically, readable after it is moved."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ff3d.fields.checkpoint import FitError, Progress
 from ff3d.fields.field import OccupancyField, load_field
+from ff3d.fields.network import resolve_device
 from ff3d.files import write_text
-from ff3d.fitting import Fit, FitError, Progress, train, where
-from ff3d.settings import FitConfig
+from ff3d.fitting import Fit, train
+from ff3d.settings import FitConfig, from_flat
 
 if TYPE_CHECKING:
     import trimesh
@@ -42,7 +44,11 @@ class MeshSource:
 
 
 class Run:
-    """A folder with config.json, field.safetensors, metrics.jsonl and, while unfinished, checkpoint.safetensors."""
+    """A folder with config.json, field.safetensors, metrics.jsonl and, while unfinished, checkpoint.safetensors.
+
+    config.json holds the settings as they were given (`fit`), and where labels forced others, those (`used`) and why
+    (`notes`).
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -56,10 +62,10 @@ class Run:
         """Whether the fit reached the end of its budget."""
         return self.field_path.exists() and not self.checkpoint_path.exists()
 
-    def belongs_to(self, config: FitConfig, source: MeshSource) -> bool:
+    def matches(self, config: FitConfig, source: MeshSource) -> bool:
         """Whether this folder's config.json holds the same settings and the same mesh."""
         recorded = self.record()
-        return bool(recorded["fit"] == _plain(config) and recorded["mesh"] == _plain(source))
+        return bool(recorded["fit"] == config.flat() and recorded["mesh"] == _plain(source))
 
     def record(self) -> dict[str, Any]:
         """config.json as plain data; RunError if it is missing or is not one of ff3d's."""
@@ -101,28 +107,26 @@ class Run:
         spent: float = 0.0,
         progress_bar: bool = False,
     ) -> Fit:
-        """Fit in this folder: new, or on from its checkpoint; a finished run of the same settings is only read.
+        """Fit in this folder: new, or resumed from its checkpoint; a finished run of the same settings is only read.
 
         Otherwise as `train`. Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same
-        call goes on.
+        call resumes.
         Raises RunError if the folder holds a run of other settings or another mesh.
         """
-        device, precision = where(config)
+        device, precision = resolve_device(config.device, config.network)
         if self.field_path.exists() or self.checkpoint_path.exists():
-            if not self.belongs_to(config, source):
+            if not self.matches(config, source):
                 raise RunError(f"{self.folder}: holds a run of other settings or another mesh; give another --out")
             if self.finished:
                 progress = Progress(history=self.history(), finished=True)
                 progress.step = progress.history[-1]["step"] if progress.history else 0
                 progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
                 progress.labelling = progress.history[-1].get("labelling", 0.0) if progress.history else 0.0
-                return Fit(self.load(device=config.device), config, progress)
+                recorded = self.record()
+                used = from_flat(recorded.get("used", recorded["fit"]))
+                return Fit(self.load(device=config.device), used, progress, tuple(recorded.get("notes", ())))
         else:
-            write_text(
-                self.config_path,
-                json.dumps(_record(config, source, command) | {"device": device.type, "precision": precision}, indent=2)
-                + "\n",
-            )
+            self._write_record(_record(config, source, command) | {"device": device.type, "precision": precision})
         try:
             result = train(
                 mesh,
@@ -138,10 +142,15 @@ class Run:
         except FitError as error:
             raise FitError(f"{self.folder}: {error}") from error
         self._write_history(result.progress.history)
+        if result.notes:
+            self._write_record(self.record() | {"used": result.config.flat(), "notes": list(result.notes)})
         result.field.save(self.field_path)
         if result.progress.finished:
             self.checkpoint_path.unlink(missing_ok=True)
         return result
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        write_text(self.config_path, json.dumps(record, indent=2) + "\n")
 
     def _write_history(self, history: list[dict[str, Any]]) -> None:
         write_text(self.metrics_path, "".join(json.dumps(row) + "\n" for row in history))
@@ -166,4 +175,4 @@ def _record(config: FitConfig, source: MeshSource, command: str) -> dict[str, An
     """Everything needed to repeat the fit."""
     libraries = ("ff3d", "torch", "numpy", "libigl", "trimesh")
     versions = {"python": platform.python_version()} | {it: importlib.metadata.version(it) for it in libraries}
-    return {"fit": _plain(config), "mesh": _plain(source), "command": command, "versions": versions}
+    return {"fit": config.flat(), "mesh": _plain(source), "command": command, "versions": versions}

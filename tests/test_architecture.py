@@ -1,18 +1,21 @@
 """What the parts of the package may import; the order of the folders is a contract that `make lint` checks."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 import ff3d
-from ff3d.settings import MappingName
+from ff3d.fields.config import MappingName
 
 PACKAGE = Path(ff3d.__file__).parent
 
@@ -55,10 +58,11 @@ import torch
 from ff3d.fields.feature_grids import GridMapping, plain_lookup
 from ff3d.fields.field import OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
-from ff3d.fitting import optimise
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import SurfaceCells
-from ff3d.settings import make_config
+from ff3d.fields.config import Budget, OptimiserConfig
+from ff3d.fields.optimise import optimise
+from torch.nn.functional import binary_cross_entropy_with_logits
 points = np.random.default_rng(0).random((256, 3)).astype(np.float32)
 cells = SurfaceCells(np.zeros(3), 0.25, np.random.default_rng(1).choice(4, (4, 4, 4)).astype(np.uint8))
 for name in {list(get_args(MappingName))}:
@@ -68,8 +72,9 @@ for name in {list(get_args(MappingName))}:
         surface=cells, guarded=True,
     )
     before = [parameter.detach().clone() for parameter in field.parameters()]
-    config = make_config(steps=3, batch_size=256, pool_size=256, mapping=name)
-    assert optimise(field, lambda index: (points, points[:, 0] > 0.5), config).step == 3
+    config = OptimiserConfig(batch_size=256, pool_size=256)
+    draw = lambda index, count: (points, points[:, 0] > 0.5)
+    assert optimise(field, draw, config, Budget(steps=3), loss=binary_cross_entropy_with_logits).step == 3
     # tables and frequencies move too
     assert all(bool((one != other).any()) for one, other in zip(before, field.parameters(), strict=True))
     field.save({str(tmp_path / "field.safetensors")!r})
@@ -128,6 +133,29 @@ def test_importing_the_package_imports_no_heavy_library():
 def test_every_public_name_is_there_and_documented(name):
     value = getattr(ff3d, name)
     assert isinstance(value, dict) or value.__doc__
+
+
+def test_the_wheel_has_every_folder_of_the_package_and_the_sample_meshes():
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    names = {".".join(folder.relative_to(PACKAGE.parent).parts) for folder in folders}
+    assert set(settings["packages"]) == names | {"ff3d.meshes"}
+
+
+def test_every_library_that_is_imported_is_a_dependency_or_an_extra():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.match(r"[\w.-]+", line).group().replace("-", "_").lower() for line in declared}
+    called = {"igl": "libigl", "skimage": "scikit_image", "PIL": "pillow", "yaml": "pyyaml", "warp": "warp_lang"}
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    others = imported - set(sys.stdlib_module_names) - {"ff3d"}
+    assert {called.get(name, name).lower() for name in others} - names == set()
 
 
 def test_no_module_reads_pickles():

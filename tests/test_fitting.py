@@ -13,16 +13,19 @@ import pytest
 import torch
 import trimesh
 
+from ff3d.fields.checkpoint import Checkpoint, FitError
+from ff3d.fields.config import MappingName
 from ff3d.fields.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
-from ff3d.fitting import FitError, fit, learning_rate_factor, load_checkpoint, optimise, train
+from ff3d.fields.optimise import learning_rate_factor, optimise
+from ff3d.fitting import fit, loss_of, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import TruncatedDistance
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.metrics import iou
 from ff3d.points.test_sets import test_points
-from ff3d.settings import MappingName, make_config
+from ff3d.settings import make_config
 from ff3d.shapes.point_cloud import PointCloud
 from ff3d.shapes.sample_meshes import SAMPLES, sample_mesh
 
@@ -38,6 +41,20 @@ def torus():
 def half_space(index, size=8192):
     points = np.random.default_rng(index).random((size, 3)).astype(np.float32)
     return points, points[:, 0] < 0.5
+
+
+def run(field, draw, config, *, evaluate=None, checkpoint=None, **settings):
+    """`optimise` by the settings of a fit; draw: index -> a pool of whatever size it likes."""
+    return optimise(
+        field,
+        lambda index, count: draw(index),
+        config.optimiser,
+        config.budget,
+        loss=loss_of(field.target),
+        evaluate=evaluate and (lambda: evaluate(field)),
+        checkpoint=checkpoint and Checkpoint(checkpoint, config.flat()),
+        **settings,
+    )
 
 
 def make_field(seed=0):
@@ -97,7 +114,7 @@ def test_training_moves_what_a_mapping_learns(mapping):
             make_mapping("learned", count=16), width=8, depth=1, cube=cube, bounds=[[0] * 3, [1] * 3]
         )
     before = [it.clone() for it in field.mapping.parameters()]
-    optimise(field, half_space, make_config(mapping=mapping, steps=3, **SMALL))
+    run(field, half_space, make_config(mapping=mapping, steps=3, **SMALL))
     assert len(before) == 1
     assert not torch.equal(before[0], next(iter(field.mapping.parameters())))
 
@@ -148,10 +165,12 @@ def test_what_has_no_cell_grid_is_fitted_without_a_guard(torus, caplog):
     result = train(torus, config, oracle=lambda points: points[:, 0] > 0)
     assert not result.field.guarded
     assert "not guarded" in caplog.text
-    plain = make_config("plain")
-    assert (result.config.uniform, result.config.widths) == (plain.uniform, plain.widths)
-    given = train(torus, replace(config, uniform=0.3), oracle=lambda points: points[:, 0] > 0)
-    assert (given.config.uniform, given.config.widths) == (0.3, plain.widths)
+    plain = make_config("plain").sampling
+    assert (result.config.sampling.uniform, result.config.sampling.widths) == (plain.uniform, plain.widths)
+    given = train(
+        torus, replace(config, sampling=replace(config.sampling, uniform=0.3)), oracle=lambda points: points[:, 0] > 0
+    )
+    assert (given.config.sampling.uniform, given.config.sampling.widths) == (0.3, plain.widths)
 
 
 def test_a_point_cloud_is_fitted_to_labels(caplog):
@@ -199,10 +218,10 @@ def test_the_answer_is_in_the_input_coordinates_wherever_the_mesh_lies(torus):
 
 
 @pytest.mark.parametrize("make", [make_field, make_table])
-def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path, make):
+def test_resuming_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path, make):
     config = make_config(steps=60, mapping="hash" if make is make_table else "gaussian", **SMALL)
     undisturbed, broken = make(), make()
-    optimise(undisturbed, half_space, config)
+    run(undisturbed, half_space, config)
     checkpoint, asked = tmp_path / "checkpoint.safetensors", 0
 
     def interrupted_draw(index):
@@ -212,10 +231,10 @@ def test_going_on_from_a_checkpoint_is_the_undisturbed_fit_bit_for_bit(tmp_path,
             signal.raise_signal(signal.SIGINT)
         return half_space(index)
 
-    progress = optimise(broken, interrupted_draw, config, checkpoint=checkpoint)
+    progress = run(broken, interrupted_draw, config, checkpoint=checkpoint)
     assert (progress.interrupted, progress.step) == (True, 33)
     resumed = make(seed=99)
-    progress = optimise(resumed, half_space, config, checkpoint=checkpoint)
+    progress = run(resumed, half_space, config, checkpoint=checkpoint)
     assert (progress.interrupted, progress.step) == (False, 60)
     assert same(resumed, undisturbed)
 
@@ -228,24 +247,24 @@ def test_a_pool_that_would_take_most_of_what_is_left_is_not_drawn():
         time.sleep(0.6)
         return half_space(index)
 
-    assert optimise(make_field(), slow, make_config(seconds=1.0, **SMALL)).finished
+    assert run(make_field(), slow, make_config(seconds=1.0, **SMALL)).finished
     assert drawn == [0]
 
 
-def test_an_interrupt_before_the_first_step_is_gone_on_from_too(tmp_path):
+def test_an_interrupt_before_the_first_step_is_resumed_too(tmp_path):
     config, checkpoint = make_config(steps=10, **SMALL), tmp_path / "checkpoint.safetensors"
     undisturbed, field = make_field(), make_field()
-    optimise(undisturbed, half_space, config)
+    run(undisturbed, half_space, config)
     handler = signal.getsignal(signal.SIGINT)
 
     def at_once(index):
         signal.raise_signal(signal.SIGINT)
         return half_space(index)
 
-    stopped = optimise(field, at_once, config, checkpoint=checkpoint)
+    stopped = run(field, at_once, config, checkpoint=checkpoint)
     assert stopped.interrupted
     assert signal.getsignal(signal.SIGINT) is handler
-    assert optimise(field, half_space, config, checkpoint=checkpoint).step == 10
+    assert run(field, half_space, config, checkpoint=checkpoint).step == 10
     assert same(field, undisturbed)
 
 
@@ -257,31 +276,31 @@ def test_a_checkpoint_of_other_settings_or_a_truncated_one_is_refused(tmp_path):
             signal.raise_signal(signal.SIGINT)
         return half_space(index)
 
-    optimise(make_field(), stop, make_config(steps=60, **SMALL), checkpoint=checkpoint)
+    run(make_field(), stop, make_config(steps=60, **SMALL), checkpoint=checkpoint)
     other = make_config(steps=61, **SMALL)
     with pytest.raises(FitError, match="belongs to a fit with other settings"):
-        optimise(make_field(), half_space, other, checkpoint=checkpoint)
+        run(make_field(), half_space, other, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     field = make_field()
     adam = torch.optim.Adam(field.parameters())
-    with pytest.raises(FitError, match="not a checkpoint that can be gone on from"):
-        load_checkpoint(checkpoint, field, adam, other)
+    with pytest.raises(FitError, match="not a checkpoint that can be resumed"):
+        Checkpoint(checkpoint, other.flat()).load(field, adam)
 
 
-def test_a_pool_is_gone_through_passes_times_before_the_next_is_drawn():
+def test_a_pool_serves_its_epochs_before_the_next_is_drawn():
     drawn = []
 
     def draw(index):
         drawn.append(index)
         return half_space(index)
 
-    optimise(make_field(), draw, make_config(steps=50, **SMALL))  # 8 batches a pool, 2 passes: 16 steps a pool
+    run(make_field(), draw, make_config(steps=50, **SMALL))  # 8 batches a pool, 2 passes: 16 steps a pool
     assert drawn == [0, 1, 2, 3]
 
 
 def test_pools_double_until_they_are_full_and_every_batch_of_each_is_used():
     config = make_config(steps=16 + 32 + 40 + 5, batch_size=8, pool_size=40 * 8, passes=1)
-    assert [config.batches_in_pool(k) for k in range(4)] == [16, 32, 40, 40]
+    assert [config.optimiser.batches_in_pool(k) for k in range(4)] == [16, 32, 40, 40]
     seen = []
 
     class Recorder(OccupancyField):
@@ -290,12 +309,12 @@ def test_pools_double_until_they_are_full_and_every_batch_of_each_is_used():
             return super().forward(unit_points)
 
     def draw(index):
-        points = np.zeros((config.batches_in_pool(index) * 8, 3), dtype=np.float32)
+        points = np.zeros((config.optimiser.batches_in_pool(index) * 8, 3), dtype=np.float32)
         points[:, 0] = 1000 * index + np.arange(len(points))
         return points, points[:, 0] > 0
 
     field = Recorder(make_mapping("none"), width=4, depth=1, cube=UnitCube((0, 0, 0), 1), bounds=[[0] * 3, [1] * 3])
-    optimise(field, draw, config)
+    run(field, draw, config)
     expected = [1000 * pool + k for pool, n in enumerate((128, 256, 320)) for k in range(n)] + [
         3000 + k for k in range(40)
     ]
@@ -326,7 +345,7 @@ def test_a_budget_in_seconds_is_kept_and_evaluation_is_not_part_of_it():
         return {}
 
     begun = time.perf_counter()
-    progress = optimise(field, half_space, make_config(seconds=0.5, **SMALL), evaluate=slow_evaluation)
+    progress = run(field, half_space, make_config(seconds=0.5, **SMALL), evaluate=slow_evaluation)
     assert progress.seconds >= 0.5
     assert progress.seconds + 0.05 * len(progress.history) <= time.perf_counter() - begun
     assert progress.history[-1]["step"] == progress.step
@@ -339,12 +358,12 @@ def test_a_diverging_fit_is_an_error_that_says_what_to_change():
         return points, inside
 
     with pytest.raises(FitError, match=r"the loss is nan at step .*; lower the learning rate"):
-        optimise(make_field(), poisoned, make_config(steps=20, **SMALL))
+        run(make_field(), poisoned, make_config(steps=20, **SMALL))
 
 
 def test_seconds_that_the_labels_used_up_are_no_fit():
     with pytest.raises(FitError, match=r"took 2\.0 s of 1 s; give more seconds"):
-        optimise(make_field(), half_space, make_config(seconds=1, **SMALL), spent=2.0)
+        run(make_field(), half_space, make_config(seconds=1, **SMALL), spent=2.0)
 
 
 def test_the_papers_schedule_falls_to_a_tenth_every_half_and_the_others_to_nothing():
@@ -366,7 +385,7 @@ def test_an_oracle_of_ones_own_is_learned(torus):
 
 def test_no_training_point_is_a_test_point_of_the_same_seed(torus, monkeypatch):
     seen = []
-    monkeypatch.setattr("ff3d.fitting.optimise", lambda field, draw, config, **_: seen.append(draw(0)[0]))
+    monkeypatch.setattr("ff3d.fitting.optimise", lambda field, draw, *_, **__: seen.append(draw(0, 32_768)[0]))
     train(torus, make_config("paper", steps=1), held_out={})
     cube = UnitCube.paper(torus.vertices)
     tests = cube.to_unit(test_points(torus, "uniform").points).astype(np.float32)
@@ -380,17 +399,20 @@ def test_ctrl_c_keeps_what_there_is(tmp_path):
 import numpy as np
 from pathlib import Path
 from ff3d.fields.field import OccupancyField
+from ff3d.fields.checkpoint import Checkpoint
 from ff3d.fields.mapping import make_mapping
+from ff3d.fields.optimise import optimise
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.settings import make_config
-from ff3d.fitting import optimise
+from ff3d.fitting import loss_of
 field = OccupancyField(make_mapping("none"), width=16, depth=1, cube=UnitCube((0., 0., 0.), 1.), bounds=[[0]*3, [1]*3])
 points = np.random.default_rng(0).random((1024, 3)).astype(np.float32)
 config = make_config(seconds=60, mapping="none", batch_size=1024, pool_size=1024, width=16, depth=1)
 checkpoint = Path({str(tmp_path)!r}) / "checkpoint.safetensors"
 note = lambda progress: print("going", flush=True)
-progress = optimise(field, lambda k: (points, points[:, 0] > 0.5), config, evaluations=200, on_evaluation=note,
-                    checkpoint=checkpoint)
+progress = optimise(field, lambda k, n: (points, points[:, 0] > 0.5), config.optimiser, config.budget,
+                    loss=loss_of("occupancy"), evaluations=200, on_evaluation=note,
+                    checkpoint=Checkpoint(checkpoint, config.flat()))
 print("interrupted", progress.interrupted, checkpoint.exists(), flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import trimesh
 
-from ff3d.fitting import FitError
+from ff3d.fields.checkpoint import FitError
 from ff3d.runs import MeshSource, Run, RunError, new_folder
 from ff3d.settings import make_config
 

@@ -1,35 +1,48 @@
+import json
 import math
 from typing import get_args
 
 import pytest
 
-from ff3d.settings import DEFAULT_SECONDS, PRESETS, TABLES, MappingName, make_config
+from ff3d.fields.config import DEFAULT_SECONDS, GRID_MAPPINGS, Budget, MappingName
+from ff3d.settings import OPTIONS, PRESETS, FitConfig, from_flat, make_config, unguarded
 
 
 def test_the_paper_preset_is_the_paper_to_the_letter():
     paper = make_config("paper")
-    assert (paper.depth, paper.width, paper.activation) == (7, 256, "relu")
-    assert (paper.batch_size, paper.steps, paper.seconds) == (32_768, 10_000, None)
-    assert (paper.learning_rate, paper.schedule) == (5e-4, "exponential")
-    assert (paper.uniform, paper.pool_size, paper.passes) == (1.0, paper.batch_size, 1)  # fresh points every step
-    assert (paper.cube, paper.margin, paper.notebook, paper.frequencies) == ("paper", 1e-3, True, 256)
+    assert (paper.network.depth, paper.network.width, paper.network.activation) == (7, 256, "relu")
+    assert (paper.optimiser.batch_size, paper.budget) == (32_768, Budget(steps=10_000))
+    assert (paper.optimiser.learning_rate, paper.optimiser.schedule) == (5e-4, "exponential")
+    fresh = (paper.sampling.uniform, paper.optimiser.pool_size, paper.optimiser.passes)
+    assert fresh == (1.0, paper.optimiser.batch_size, 1)  # new points every step
+    assert (paper.sampling.cube, paper.sampling.margin) == ("paper", 1e-3)
+    assert (paper.mapping.notebook, paper.mapping.frequencies) == (True, 256)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_budget_in_seconds_takes_the_place_of_the_presets_steps(preset):
-    config = make_config(preset, seconds=5.0)
-    assert (config.seconds, config.steps) == (5.0, None)
+    assert make_config(preset, seconds=5.0).budget == Budget(seconds=5.0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_budget_in_steps_is_kept(preset):
-    config = make_config(preset, steps=7)
-    assert (config.seconds, config.steps) == (None, 7)
+    assert make_config(preset, steps=7).budget == Budget(steps=7)
 
 
 def test_without_a_budget_there_is_a_usual_one():
-    assert make_config().seconds == DEFAULT_SECONDS
-    assert make_config("paper").steps == 10_000
+    assert make_config().budget.seconds == FitConfig().budget.seconds == DEFAULT_SECONDS
+    assert make_config("paper").budget.steps == 10_000
+
+
+@pytest.mark.parametrize(("budget", "words"), [(Budget(), "30 s"), (Budget(steps=2000), "2,000 steps")])
+def test_a_budget_has_words(budget, words):
+    assert str(budget) == words
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_steps_and_seconds_together_are_refused_whatever_the_preset_says(preset):
+    with pytest.raises(ValueError, match="not both"):
+        make_config(preset, seconds=60, steps=10_000)
 
 
 def test_without_a_preset_a_named_mapping_is_plain_and_the_seconds_choose_otherwise():
@@ -39,35 +52,56 @@ def test_without_a_preset_a_named_mapping_is_plain_and_the_seconds_choose_otherw
 
 
 def test_what_a_preset_says_of_its_own_table_does_not_hold_for_another_mapping():
-    assert make_config("best").finest == 1024
+    assert make_config("best").mapping.finest == 1024
     for preset in ("fast", "best"):
         for mapping in ("grid", "gaussian"):
             config = make_config(preset, mapping=mapping)
-            assert (config.levels, config.finest, config.log2_table, config.depth) == (None,) * 4
-            assert (config.target, config.guarded, config.preset) == ("distance", True, preset)
-    assert make_config("best", mapping="grid", finest=64).finest == 64
+            assert (config.mapping.levels, config.mapping.finest, config.mapping.log2_table) == (None,) * 3
+            assert (config.sampling.target, config.sampling.guarded, config.preset) == ("distance", True, preset)
+    assert make_config("best", mapping="grid", finest=64).mapping.finest == 64
+
+
+def test_what_is_given_holds_for_every_mapping_even_where_it_equals_the_presets():
+    for mapping in ("hash", "grid"):
+        config = make_config("best", mapping=mapping, levels=6, finest=1024)
+        assert (config.mapping.levels, config.mapping.finest) == (6, 1024)
 
 
 def test_comparisons_are_on_occupancy_without_a_guard():
     for preset in ("plain", "paper"):
         config = make_config(preset)
-        assert (config.target, config.guarded, config.storage) == ("occupancy", False, "float32")
+        assert (config.sampling.target, config.sampling.guarded, config.storage) == ("occupancy", False, "float32")
 
 
 @pytest.mark.parametrize("mapping", get_args(MappingName))
 def test_every_mapping_has_a_network_of_its_own_unless_one_is_given(mapping):
-    small = mapping in TABLES
-    config = make_config(mapping=mapping)
-    assert (config.width_for(32), config.layers) == ((64, 1) if small else (256, 4))
-    config = make_config(mapping=mapping, width=100, depth=3)
-    assert (config.width_for(32), config.layers) == (100, 3)
+    small = mapping in GRID_MAPPINGS
+    network = make_config(mapping=mapping).network
+    assert (network.hidden_width(mapping, 32), network.hidden_layers(mapping)) == ((64, 1) if small else (256, 4))
+    network = make_config(mapping=mapping, width=100, depth=3).network
+    assert (network.hidden_width(mapping, 32), network.hidden_layers(mapping)) == (100, 3)
 
 
 @pytest.mark.parametrize("mapping", get_args(MappingName))
 def test_every_mapping_has_a_rate_of_its_own_unless_one_is_given(mapping):
-    assert 0 < make_config(mapping=mapping).rate < 1
-    assert make_config(mapping=mapping, learning_rate=0.25).rate == 0.25
-    assert make_config("paper", mapping=mapping).rate == 5e-4
+    assert 0 < make_config(mapping=mapping).optimiser.rate(mapping) < 1
+    assert make_config(mapping=mapping, learning_rate=0.25).optimiser.rate(mapping) == 0.25
+    assert make_config("paper", mapping=mapping).optimiser.rate(mapping) == 5e-4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_survive_json_and_every_option_stands_in_them_once(preset):
+    config = make_config(preset, seed=3)
+    flat = json.loads(json.dumps(config.flat()))
+    assert set(flat) == set(OPTIONS)
+    assert from_flat(flat) == config
+
+
+def test_without_a_guard_points_are_those_of_plain_unless_they_were_given():
+    plain = make_config().sampling
+    used = unguarded(make_config("fast")).sampling
+    assert (used.guarded, used.uniform, used.widths) == (False, plain.uniform, plain.widths)
+    assert unguarded(make_config("fast", uniform=0.3)).sampling.uniform == 0.3
 
 
 @pytest.mark.parametrize(
@@ -91,6 +125,10 @@ def test_every_mapping_has_a_rate_of_its_own_unless_one_is_given(mapping):
         ({"mapping": "hash", "parameters": 1000}, "give levels, finest"),
         ({"target": "colour"}, "known: occupancy, distance"),
         ({"storage": "zip"}, "known: float32, float16, int8, auto"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"seconds": "5"}, "seconds must be positive, got 5"),
+        ({"guarded": "yes"}, "guarded must be true or false"),
+        ({"batch_size": 0.5}, "batch_size must be a whole number"),
         ({"mapping": "sine"}, "known: none, basic, positional, gaussian, lecture, learned, grid, hash, planes"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ff3d.cli.options import ManyMeshes, MeshName, OracleName, ShapeName, say, say_places
-from ff3d.settings import FitConfig
+from ff3d.points.config import SamplingConfig
 
 
 @dataclass
@@ -45,11 +45,11 @@ class PrepareCommand:
     """folder for NAME.npz and prepared.jsonl; what is there already is kept"""
     points: int = 100_000
     """points of each mesh"""
-    uniform: float = FitConfig.uniform
+    uniform: float = SamplingConfig.uniform
     """share of the points that are uniform in the box; the rest lie near the surface"""
-    widths: tuple[float, ...] = FitConfig.widths
+    widths: tuple[float, ...] = SamplingConfig.widths
     """standard deviations of the points near the surface, units (shares of the cube's side)"""
-    margin: float = FitConfig.margin
+    margin: float = SamplingConfig.margin
     """how far the box reaches past the mesh, units"""
     seed: int = 0
     """seed of the points"""

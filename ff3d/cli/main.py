@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Union
 
 import tyro
@@ -13,10 +12,9 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
 from ff3d.cli.fitting import FitCommand
 from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, SamplesCommand
-from ff3d.cli.options import number_or_text
-from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Crew, TuneCommand
+from ff3d.cli.settings import Settings
+from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
-from ff3d.settings import PRESETS, starting_point
 
 log = logging.getLogger("ff3d")
 
@@ -43,20 +41,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
 
 
 def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
-    """The command that the arguments describe. --preset decides what the other settings start from."""
-    command = only or (arguments or [""])[0]
-    preset, seconds = _given(arguments, "--preset"), number_or_text(_given(arguments, "--seconds") or "")
-    if preset not in PRESETS:  # if it is there at all, the parser says what is wrong with it
-        preset = None if command == "fit" else "plain"
-    settings = starting_point(preset, _given(arguments, "--mapping"), None if isinstance(seconds, str) else seconds)
-    if command in ("compare", "benchmark", "tune") and any(it.split("=")[0] == "--mapping" for it in arguments):
-        raise ValueError(f"{command} takes --mappings (several), not --mapping")
+    """The command that the arguments describe."""
     missing: Any = tyro.MISSING
+    settings = Settings()
     commands = {
         "fit": FitCommand(missing, settings),
         "compare": CompareCommand(missing, settings),
-        "benchmark": BenchmarkCommand((), settings, Crew()),
-        "tune": TuneCommand(missing, settings, Crew()),
+        "benchmark": BenchmarkCommand((), settings, Executor()),
+        "tune": TuneCommand(missing, settings, Executor()),
         "extract": ExtractCommand(missing),
         "evaluate": EvaluateCommand(missing),
         "label": LabelCommand(missing, missing, missing),
@@ -81,10 +73,3 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
     )
     picked: Callable[[], int] = tyro.cli(choice, args=arguments, prog=prog, description=about, config=config)
     return picked
-
-
-def _given(arguments: Sequence[str], flag: str) -> str | None:
-    """The value that a flag is given, the last one, before the arguments are parsed."""
-    apart = [value for it, value in pairwise([*arguments, ""]) if it == flag]
-    values = apart + [it.partition("=")[2] for it in arguments if it.startswith(f"{flag}=")]
-    return values[-1] if values else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ff3d.settings import FitConfig
+from ff3d.cli.settings import Settings as FitSettings
 
 if TYPE_CHECKING:
     from ff3d.fields.field import OccupancyField
@@ -28,7 +28,7 @@ ManyMeshes = Annotated[
 ShapeName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh or point cloud file, or the name of a sample")]
 OracleName = Literal["auto", "winding", "rays", "open3d", "warp"]
 Output = Annotated[Path | None, arg(aliases=["-o"])]
-Settings = Annotated[FitConfig, arg(name="")]
+Settings = Annotated[FitSettings, arg(name="")]
 
 
 def load_field_of(run: Path, device: str) -> OccupancyField:
@@ -44,8 +44,10 @@ def typed_command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def number_or_text(text: str) -> int | float | str:
-    """The number that a text stands for, else the text."""
+def number_or_text(text: str) -> int | float | bool | str:
+    """The number, or the true or false, that a text stands for, else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)

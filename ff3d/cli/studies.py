@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from ff3d.cli.options import ManyMeshes, MeshName, Settings, number_or_text, say, typed_command
-from ff3d.settings import PAPER_MAPPINGS, MappingName, make_config
+from ff3d.cli.settings import given
+from ff3d.fields.config import PAPER_MAPPINGS, MappingName
+from ff3d.settings import make_config
 
 if TYPE_CHECKING:
     from ff3d.studies.plan import Plan
 
 
 @dataclass
-class Crew:
-    """Who does the fits of a study, and where."""
+class Executor:
+    """Where the fits of a study run, and how many at a time."""
 
     workers: int = 1
     """processes that fit at the same time, beside this one; 0: in this process"""
@@ -31,7 +33,7 @@ class Crew:
     gpus: float = 0.0
     """GPUs that a fit on the cluster is given"""
 
-    def made(self, seconds: float | None) -> Any:
+    def workers_for(self, seconds: float | None) -> Any:
         """The workers for fits of this budget."""
         from ff3d.studies.workers import Workers
 
@@ -41,7 +43,7 @@ class Crew:
 
 @dataclass
 class CompareCommand:
-    """Fit several mappings to a mesh on the same footing; extract, measure and picture each."""
+    """Fit several mappings to a mesh on the same terms; extract, measure and picture each."""
 
     mesh: MeshName
     settings: Settings
@@ -50,22 +52,21 @@ class CompareCommand:
     resolution: int = 192
     """grid cells along the longest side of each extracted mesh"""
     out: Path | None = None
-    """results folder; the same command again goes on where it was (default: runs/MESH)"""
+    """results folder; the same command again resumes it (default: runs/MESH)"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.runs import new_folder
-        from ff3d.studies.plan import holds, make_plan
+        from ff3d.studies.plan import make_plan, matches_plan
 
-        settings = asdict(self.settings)
-        seed = settings.pop("seed")
-        settings.pop("mapping")
+        settings = _without_mapping(given(self.settings), "compare")
+        seed = settings.pop("seed", 0)
         plan = make_plan([self.mesh], self.mappings, (seed,), resolution=self.resolution, **settings)
 
         def unfinished(folder: Path) -> bool:
-            return not (folder / "report.md").exists() and holds(folder, plan)
+            return not (folder / "report.md").exists() and matches_plan(folder, plan)
 
         folder = self.out or new_folder(Path("runs"), plan.meshes[0].stem, reusable=unfinished)
-        return _study(plan, str(folder), Crew(0))
+        return _study(plan, str(folder), Executor(0))
 
 
 @dataclass
@@ -74,7 +75,7 @@ class BenchmarkCommand:
 
     meshes: ManyMeshes
     settings: Settings
-    crew: Annotated[Crew, arg(name="")]
+    executor: Annotated[Executor, arg(name="")]
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare"""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -92,12 +93,13 @@ class BenchmarkCommand:
     again: bool = False
     """do once more what failed"""
     out: str = "runs/benchmark"
-    """results folder, or an fsspec address (s3://...); the same command again goes on where it was"""
+    """results folder, or an fsspec address (s3://...); the same command again resumes it"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.studies.plan import make_plan, read_plan
 
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in ("mapping", "seed")}
+        settings = _without_mapping(given(self.settings), "benchmark")
+        settings.pop("seed", None)
         usual: dict[str, Any] = {
             "mappings": self.mappings,
             "seeds": self.seeds,
@@ -107,7 +109,7 @@ class BenchmarkCommand:
         if bool(self.meshes) == (self.plan is not None):
             raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
         plan = read_plan(self.plan, **usual) if self.plan else make_plan(self.meshes, **usual)
-        return _study(plan, self.out, self.crew, again=self.again)
+        return _study(plan, self.out, self.executor, again=self.again)
 
 
 @dataclass
@@ -116,7 +118,7 @@ class TuneCommand:
 
     meshes: ManyMeshes
     settings: Settings
-    crew: Annotated[Crew, arg(name="")]
+    executor: Annotated[Executor, arg(name="")]
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to tune"""
     seeds: tuple[int, ...] = (0,)
@@ -126,7 +128,7 @@ class TuneCommand:
     scales: tuple[float, ...] = (3.0, 6.0, 12.0, 24.0, 48.0, 96.0)
     """scales to try, cycles per unit (gaussian, lecture: standard deviation; positional: highest frequency)"""
     out: Path = Path("runs/tune")
-    """results folder; the same command again goes on where it was"""
+    """results folder; the same command again resumes it"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.shapes.sources import find_shapes
@@ -134,16 +136,17 @@ class TuneCommand:
         from ff3d.views.html import write_page
         from ff3d.views.markdown import write_report
 
-        config = make_config(**asdict(self.settings))
+        settings = _without_mapping(given(self.settings), "tune")
+        settings.pop("seed", None)
         best, studies = tune(
             find_shapes(self.meshes),
             self.mappings,
             self.seeds,
-            config,
+            settings,
             self.out,
             rates=self.rates,
             scales=self.scales,
-            workers=self.crew.made(config.seconds),
+            workers=self.executor.workers_for(make_config(**settings).budget.seconds),
             command=typed_command(),
             progress_bar=True,
         )
@@ -154,12 +157,12 @@ class TuneCommand:
         for mapping, found in best.items():
             say(f"{mapping}: " + "  ".join(f"{name} {value:g}" for name, value in found.items()))
         if not best:
-            say("interrupted; the same command goes on from here")
+            say("interrupted; the same command resumes it")
         say(f"results: {self.out / 'tuned.json' if best else self.out}   reports: {'  '.join(map(str, pages))}")
         return 0 if best else 130
 
 
-def _study(plan: Plan, out: str, crew: Crew, *, again: bool = False) -> int:
+def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False) -> int:
     """Run a study, write its reports and say what came of it."""
     from ff3d.studies.study import run_study
     from ff3d.views.html import write_page
@@ -168,7 +171,7 @@ def _study(plan: Plan, out: str, crew: Crew, *, again: bool = False) -> int:
 
     say(f"{plan}")
     command = typed_command()
-    workers = crew.made(plan.config.seconds)
+    workers = executor.workers_for(plan.config.budget.seconds)
     study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True)
     write_report(study, progress_bar=True)
     page = write_page(study)
@@ -179,10 +182,17 @@ def _study(plan: Plan, out: str, crew: Crew, *, again: bool = False) -> int:
     if study.best:
         say(f"best near the surface: {study.best}")
     if study.missing:
-        say(f"interrupted, {study.missing} fits are missing or cut short; the same command goes on from here")
+        say(f"interrupted, {study.missing} fits are missing or cut short; the same command resumes it")
     say(f"{plan.fits - study.missing} of {plan.fits} fits done, {len(failed)} failed")
     say(f"results: {out}   report: {page.name if study.storage.remote else page}")
     return 130 if study.missing else int(study.best is None)
+
+
+def _without_mapping(settings: dict[str, Any], command: str) -> dict[str, Any]:
+    """The settings given; ValueError where one mapping was named instead of several."""
+    if "mapping" in settings:
+        raise ValueError(f"{command} takes --mappings (several), not --mapping")
+    return settings
 
 
 def _varied(entries: Sequence[str]) -> dict[str, list[Any]]:

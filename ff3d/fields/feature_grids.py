@@ -15,12 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
-GRID_DEFAULTS: dict[str, dict[str, int]] = {
-    "grid": {"levels": 4, "coarsest": 16, "finest": 128, "features_per_level": 4},
-    "hash": {"levels": 5, "coarsest": 32, "finest": 512, "features_per_level": 4, "log2_table": 17},
-    "planes": {"levels": 4, "coarsest": 32, "finest": 256, "features_per_level": 8},
-}
-GRID_MAPPINGS = tuple(GRID_DEFAULTS)
+from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS
+
 # what a file may ask for; float32 has 8 bits left for the place in a cell at the finest resolution
 LIMITS = {"levels": 32, "coarsest": 2**16, "finest": 2**16, "features_per_level": 64, "log2_table": 24}
 MAX_PARAMETERS = 2**26

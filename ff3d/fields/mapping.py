@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ff3d.fields.feature_grids import GRID_MAPPINGS, GridMapping
+from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS, MappingConfig
+from ff3d.fields.feature_grids import GridMapping
 
 MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture", "learned")
 DEFAULT_SCALE = {"positional": 64.0, "gaussian": 12.0, "lecture": 10.0, "learned": 12.0}
@@ -140,3 +141,17 @@ def make_mapping(
         generator = torch.Generator().manual_seed(seed)
         frequencies = scale * torch.randn(count, dimension, generator=generator)
     return InputMapping(name, frequencies)
+
+
+def build_mapping(config: MappingConfig, *, seed: int, dimension: int = 3) -> Mapping:
+    """The mapping of these settings; the same seed gives the same frequencies or table. Raises as `make_mapping`."""
+    table = {name: getattr(config, name) for name in GRID_DEFAULTS.get(config.name, ())}
+    return make_mapping(
+        config.name,
+        dimension=dimension,
+        count=config.frequencies,
+        scale=config.scale,
+        seed=seed,
+        notebook=config.notebook,
+        **{name: value for name, value in table.items() if value is not None},
+    )

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ff3d.formats.clouds import read_npy, read_npz, read_text
+from ff3d.formats.clouds import read_npy, read_npz, read_pcd, read_text
 from ff3d.formats.gltf import read_gltf
-from ff3d.formats.obj import read_obj
-from ff3d.formats.off import read_off
+from ff3d.formats.obj import read_obj, read_obj_points
+from ff3d.formats.off import read_off, read_off_points
 from ff3d.formats.ply import read_ply, read_ply_points
 from ff3d.formats.polygons import Polygons
 from ff3d.formats.stl import read_stl
@@ -31,9 +31,14 @@ READERS: dict[str, Callable[[Path], Polygons]] = {
 
 POINT_READERS: dict[str, Callable[[Path], tuple[Floats, Floats | None]]] = {
     ".ply": read_ply_points,
+    ".obj": read_obj_points,
+    ".off": read_off_points,
+    ".pcd": read_pcd,
     ".xyz": read_text,
     ".txt": read_text,
     ".pts": read_text,
+    ".asc": read_text,
+    ".csv": read_text,
     ".npy": read_npy,
     ".npz": read_npz,
 }

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
+from ff3d.fields.optimise import Pool
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.cores import threads
 from ff3d.geometry.distances import TruncatedDistance
 from ff3d.geometry.hidden_walls import parting_surface
 from ff3d.geometry.sampling import SampleMix, Surface
-from ff3d.settings import FitConfig
+from ff3d.points.config import SamplingConfig
 
 if TYPE_CHECKING:
     import trimesh
@@ -28,18 +28,12 @@ PARTS = 4  # of a pool, drawn side by side
 REACH = 2.0  # bands, past which distances are taken as alike: tanh is 0.96 there
 
 
-class Pool(NamedTuple):
-    """points (n, 3), unit coordinates, and targets (n,): labels, 0 or 1, or signed distances. Both float32."""
+class TrainingPoints:
+    """The pools of a fit. The k-th is a function of the settings, the seed, k and its size alone.
 
-    points: NDArray[np.float32]
-    targets: NDArray[np.float32]
-
-
-class Supply:
-    """The pools of a fit. The k-th is a function of the settings and of k alone.
-
-    Targets are labels, or for config.target "distance" signed distances in bands, positive inside, from what parts
-    inside from outside; the points near the surface then lie near that, and none about what is hidden in the solid.
+    Targets are labels, 0 or 1, or for config.target "distance" signed distances in bands, positive inside, from what
+    parts inside from outside; the points near the surface then lie near that, and none about what is hidden in the
+    solid.
     everywhere: what draws the points that do not lie near the surface; by default from the box.
     """
 
@@ -48,12 +42,14 @@ class Supply:
         mesh: trimesh.Trimesh,
         oracle: Oracle,
         cube: UnitCube,
-        config: FitConfig,
+        config: SamplingConfig,
+        *,
+        seed: int,
         everywhere: Callable[[int, Generator], Floats] | None = None,
     ):
-        self.oracle, self.cube, self.config = oracle, cube, config
+        self.oracle, self.cube, self.config, self.seed = oracle, cube, config, seed
         self._mix = SampleMix(config.uniform, config.widths, everywhere)
-        self._bounds = grown_box(mesh, config.margin * cube.scale)
+        self.bounds = grown_box(mesh, config.margin * cube.scale)
         self._distance = None
         if config.target == "distance":
             reach = REACH * config.band
@@ -61,13 +57,12 @@ class Supply:
             self._distance = TruncatedDistance(mesh.vertices, mesh.faces, reach, unit=cube.scale)
         self._surface = Surface.of(mesh)
 
-    def __call__(self, index: int) -> Pool:
-        """The index-th pool, of config.batches_in_pool(index) batches."""
-        count = self.config.batches_in_pool(index) * self.config.batch_size
+    def __call__(self, index: int, count: int) -> Pool:
+        """The index-th pool, of `count` points."""
 
         def part(number: int) -> Floats:
-            rng = np.random.default_rng([self.config.seed, STREAM, index, number])
-            return self._mix.draw(self._surface, self._bounds, self.cube.scale, (count + number) // PARTS, rng)
+            rng = np.random.default_rng([self.seed, STREAM, index, number])
+            return self._mix.draw(self._surface, self.bounds, self.cube.scale, (count + number) // PARTS, rng)
 
         with ThreadPoolExecutor(threads()) as executor:
             points = np.concatenate(list(executor.map(part, range(PARTS))))

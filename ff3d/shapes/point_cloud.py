@@ -9,20 +9,19 @@ surfels is that of their point dipoles from afar, and near a point it has no pol
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ff3d.formats import POINT_READERS
+from ff3d.formats import POINT_READERS, READERS
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import centered, check_points
 from ff3d.geometry.triangles import merge_exactly, unit_vectors
-from ff3d.shapes.mesh import load_mesh
-from ff3d.shapes.sources import find_shape
+from ff3d.shapes.mesh import build_mesh, load_mesh
+from ff3d.shapes.sources import find_mesh
 
 if TYPE_CHECKING:
     import trimesh
@@ -64,11 +63,12 @@ class PointCloud:
 
 
 def load_points(path: str | Path) -> PointCloud:
-    """Load a point cloud: PLY, text (.xyz .txt .pts) of 3 or 6 columns, .npy (n, 3 or 6), .npz of points and normals.
+    """Load a point cloud: text (.xyz .txt .pts .asc .csv), PCD, PLY, OBJ, OFF, .npy, .npz of points and normals.
 
-    Text columns are split by blanks, commas or semicolons, # starts a comment, and a first line of one number is
-    the count. Points come in the file's order; of exact duplicates the first stays, and a logged line says how many
-    went. Normals with a zero or NaN among them are dropped altogether, with a warning.
+    Text and .npy hold x y z and any other columns: three of unit length behind them, or named nx ny nz in a header
+    line, are normals; colours and the like are left out, and a logged line says so. docs/formats.md has the dialects.
+    Points come in the file's order; of exact duplicates the first stays, and a logged line says how many went.
+    Normals with a zero or NaN among them are dropped altogether, with a warning.
     Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it holds under 10
     distinct points, a coordinate that is not finite, or points all in one plane, on one line or in one place.
     """
@@ -83,21 +83,21 @@ def load_points(path: str | Path) -> PointCloud:
 
 
 def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
-    """The mesh or the point cloud in a file: a PLY without faces, and .xyz .txt .pts .npy .npz, are point clouds.
+    """The mesh or the point cloud in a file: a PLY, OBJ or OFF without faces is a cloud, as are text, PCD, .npy, .npz.
 
     Otherwise as `load_mesh` and `load_points`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        file = find_shape(path)
+        file = find_mesh(path)
     ending = file.suffix.lower()
-    cloud = ending in POINT_READERS
-    if ending == ".ply":
-        with file.open("rb") as stream:
-            header = stream.read(2**16).partition(b"end_header")[0]
-        elements = dict(re.findall(rb"^element\s+(\w+)\s+(\d+)", header, re.MULTILINE))
-        cloud = not (int(elements.get(b"face", 0)) or b"tristrips" in elements)
-    return load_points(file) if cloud else load_mesh(file)
+    if ending not in READERS:
+        return load_points(file) if ending in POINT_READERS else load_mesh(file)
+    with reading(file):
+        vertices, corners, lengths = READERS[ending](file)
+        if len(corners) or ending not in POINT_READERS:
+            return build_mesh((vertices, corners, lengths), file)
+    return load_points(file)
 
 
 def _clean(points: Floats, normals: Floats | None, file: Path) -> PointCloud:

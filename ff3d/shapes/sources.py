@@ -7,15 +7,13 @@ A name means, in this order: a path that exists, a sample in meshes/, a mesh of 
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib
 import logging
 import os
 import re
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ff3d.files import write_whole
 from ff3d.formats import READERS
+from ff3d.formats.clouds import starts_as_cloud
 from ff3d.formats.text import MeshError
 from ff3d.formats.writers import save_mesh
 
@@ -210,17 +209,6 @@ def find_shapes(names: Iterable[str | Path]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file: its stem, with 16 letters of its path's hash where another file has the same stem."""
-    count = Counter(path.stem for path in paths)
-    return [
-        path.stem
-        if count[path.stem] == 1
-        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-        for path in paths
-    ]
-
-
 def _expand(name: str, base: Path | None = None) -> list[Path]:
     """The files meant by one name; base: the folder of the list that the name stands in, if any."""
     name = os.path.expanduser(name)
@@ -249,12 +237,8 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
 
 
 def _is_list(file: Path) -> bool:
-    """Whether it is a .lst, or a .txt whose first line, comments aside, is not of numbers alone."""
-    if file.suffix.lower() != ".txt":
-        return file.suffix.lower() == ".lst"
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        first = next((text for line in lines if (text := line.partition("#")[0].strip())), "")
-    return not re.fullmatch(r"[\d\s.,;eE+-]+", first)
+    """Whether it is a .lst, or a .txt that does not start as a point cloud does."""
+    return file.suffix.lower() == ".lst" or (file.suffix.lower() == ".txt" and not starts_as_cloud(file))
 
 
 def _listed(file: Path) -> list[Path]:
@@ -275,12 +259,15 @@ def _listed(file: Path) -> list[Path]:
 def find_mesh(name: str | Path) -> Path:
     """The mesh file meant by `name`: a path that exists, or a file of the meshes folder, its ending optional.
 
-    The meshes folder is ./meshes, then the one beside this package. Raises MeshError if no such file exists.
+    The meshes folder is ./meshes, then the one in the installed package or beside the checkout's. Raises MeshError if
+    no such file exists.
     """
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    folders = [Path("meshes"), Path(__file__).resolve().parents[2] / "meshes"]
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "meshes"
+    folders = [Path("meshes"), installed if installed.is_dir() else package.parent / "meshes"]
     for folder in folders:
         for candidate in [folder / path, *(folder / f"{path}{ending}" for ending in READERS)]:
             if candidate.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import math
@@ -12,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ff3d.fields.config import PAPER_MAPPINGS
 from ff3d.runs import MeshSource
-from ff3d.settings import PAPER_MAPPINGS, PRESETS, FitConfig, make_config, with_mapping
+from ff3d.settings import OPTIONS, FitConfig, make_config
 from ff3d.shapes.sources import find_shapes
 from ff3d.studies.task import Task
 
@@ -24,6 +24,7 @@ PLAN = "plan.json"
 class Plan:
     """Which fits: every mapping with every seed on every mesh, all with the same settings otherwise.
 
+    settings: those of a fit that were given, and nothing else, `preset` among them; `make_config` applies them.
     vary: settings and their values; every combination of them is fitted.  tuned: for a mapping, settings of its own,
     as `ff3d tune` finds them.  testsets: a folder of frozen test points, MESH.npz, in place of those drawn anew.
     """
@@ -31,7 +32,7 @@ class Plan:
     meshes: tuple[Path, ...]
     mappings: tuple[str, ...]
     seeds: tuple[int, ...]
-    config: FitConfig
+    settings: dict[str, Any] = field(default_factory=dict)
     resolution: int = 192
     vary: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -44,10 +45,15 @@ class Plan:
                 raise ValueError(f"{name} must be given, each once, got {', '.join(map(str, values)) or 'none'}")
         if len({path.stem for path in self.meshes}) < len(self.meshes):
             raise ValueError("two meshes have one name; rename one, for results are kept by name")
-        known = {it.name for it in dataclasses.fields(FitConfig)} - {"mapping", "seed"}
+        known = set(OPTIONS) - {"mapping", "seed"}
         if unknown := sorted(({*self.vary} | {it for own in self.tuned.values() for it in own}) - known):
             raise ValueError(f"cannot vary {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         self.tasks()  # settings that do not go together are told now, not at the hundredth fit
+
+    @cached_property
+    def config(self) -> FitConfig:
+        """The settings that all fits share, with the preset's mapping."""
+        return make_config(**self.settings)
 
     @property
     def fits(self) -> int:
@@ -63,13 +69,13 @@ class Plan:
     def footing(self) -> str:
         """On what equal terms the arms are compared, in words."""
         budgets = {task.config.budget for task in self.tasks()}
-        kind = "steps" if self.config.steps else "seconds"
-        sizes = {task.config.parameters for task in self.tasks()} - {None}
+        kind = "steps" if self.config.budget.steps else "seconds"
+        sizes = {task.config.network.parameters for task in self.tasks()} - {None}
         size = f" and equal parameters (about {sizes.pop():,})" if len(sizes) == 1 else ""
         return (f"equal {kind} ({self.config.budget} each)" if len(budgets) == 1 else f"different {kind}") + size
 
     def __str__(self) -> str:
-        seconds = sum(task.config.seconds or 0.0 for task in self.tasks())
+        seconds = sum(task.config.budget.seconds or 0.0 for task in self.tasks())
         minutes = f", about {seconds / 60:.0f} minutes of fitting" if seconds else ""
         varied = "".join(f" x {len(values)} {name}s" for name, values in self.vary.items())
         return (
@@ -83,8 +89,8 @@ class Plan:
         return [
             Task(
                 path,
-                dataclasses.replace(
-                    with_mapping(self.config, mapping), **{"seed": seed, **self.tuned.get(mapping, {}), **varied}
+                make_config(
+                    **self.settings | {"mapping": mapping, "seed": seed} | self.tuned.get(mapping, {}) | varied
                 ),
                 varied,
                 self.resolution,
@@ -119,7 +125,7 @@ def make_plan(
         tuple(find_shapes(meshes)),
         tuple(mappings),
         tuple(seeds),
-        make_config(**settings),
+        settings,
         resolution,
         {name: tuple(values) for name, values in (vary or {}).items()},
         read_tuned(Path(tuned)) if tuned else {},
@@ -141,9 +147,8 @@ def read_plan(path: Path, **usual: Any) -> Plan:
         near = {name: _near(path, name) for name in [*entries["meshes"], entries.get("testsets"), entries.get("tuned")]}
         entries["meshes"] = [near[name] for name in entries["meshes"]]
         entries |= {name: near[entries[name]] for name in ("testsets", "tuned") if isinstance(entries.get(name), str)}
-        if "preset" in entries:  # in place of what is usual by another
-            start = dataclasses.asdict(PRESETS[usual.get("preset", "plain")])
-            usual = {name: it for name, it in usual.items() if name not in start or it != start[name]}
+        if entries.keys() & {"seconds", "steps"}:  # one budget, the file's
+            usual = {name: value for name, value in usual.items() if name not in ("seconds", "steps")}
         return make_plan(**{**usual, **entries})
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a plan ({' '.join(str(error).split())})") from error
@@ -158,27 +163,27 @@ def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(f"{path}: not what ff3d tune writes ({error})") from error
 
 
-def holds(folder: Path, plan: Plan) -> bool:
+def matches_plan(folder: Path, plan: Plan) -> bool:
     """Whether a study of these settings, and of no other meshes of these names, lies in the folder."""
     stored = folder / PLAN
     if not stored.exists():
         return False
-    kept, now = json.loads(stored.read_text(encoding="utf-8")), record(plan)
+    kept, now = json.loads(stored.read_text(encoding="utf-8")), provenance(plan)
     same = all(kept["meshes"].get(name, sha256) == sha256 for name, sha256 in now.pop("meshes").items())
     return same and {key: kept.get(key) for key in now} == now
 
 
-def record(plan: Plan) -> dict[str, Any]:
-    """What of a plan must be the same when it goes on. Mappings, seeds and meshes may be added."""
-    settings = dataclasses.asdict(dataclasses.replace(plan.config, mapping="none", seed=0))
-    record = {
+def provenance(plan: Plan) -> dict[str, Any]:
+    """What of a plan must be the same when it is resumed. Mappings, seeds and meshes may be added."""
+    settings = make_config(**plan.settings | {"mapping": "none", "seed": 0}).flat()
+    recorded = {
         "settings": {key: value for key, value in settings.items() if key not in plan.vary},
         "resolution": plan.resolution,
         "tuned": plan.tuned,
         "testsets": str(plan.testsets or ""),
         "meshes": {path.stem: MeshSource.of(path).sha256 for path in plan.meshes},
     }
-    return dict(json.loads(json.dumps(record)))
+    return dict(json.loads(json.dumps(recorded)))
 
 
 def _near(plan: Path, name: Any) -> Any:

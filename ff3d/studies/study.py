@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ff3d.files import write_text, write_whole
 from ff3d.runs import Run, RunError
-from ff3d.studies.plan import PLAN, Plan, holds, record
+from ff3d.studies.plan import PLAN, Plan, matches_plan, provenance
 from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import summary
 from ff3d.studies.task import ROW, Row
@@ -134,10 +134,10 @@ def read_rows(storage: Storage) -> dict[str, Row]:
 def _keep_plan(plan: Plan, storage: Storage) -> None:
     """Write the plan at first; raise ValueError if another is there."""
     storage.fetch(PLAN)
-    stored, now = storage.local / PLAN, record(plan)
+    stored, now = storage.local / PLAN, provenance(plan)
     if stored.exists():
         try:
-            same = holds(storage.local, plan)
+            same = matches_plan(storage.local, plan)
             now["meshes"] |= json.loads(stored.read_text(encoding="utf-8"))["meshes"]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{stored}: not the plan of a benchmark ({error}); give another --out") from error

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from ff3d.fields.checkpoint import FitError
 from ff3d.fields.mapping import DEFAULT_SCALE
 from ff3d.files import write_text
-from ff3d.fitting import FitError
 from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import make_oracle
 from ff3d.labels.winding_number import WindingNumberOracle
@@ -55,7 +55,7 @@ class Task:
     @property
     def arm(self) -> str:
         """What is compared: the mapping, and what is varied of its settings."""
-        return " ".join([self.config.mapping, *(f"{name}={value}" for name, value in self.varied.items())])
+        return " ".join([self.config.mapping.name, *(f"{name}={value}" for name, value in self.varied.items())])
 
     @property
     def name(self) -> str:
@@ -75,6 +75,7 @@ class Row:
     of labelling; `evaluation_seconds` come on top.  bytes: of field.safetensors.  tests: sha256 of the test sets.
     iou: the field's, per kind of test points; {} where there is no field.  surface: of the extracted mesh against the
     reference; None where there is no mesh.  history: the evaluations while it was fitted.  failure: what went wrong.
+    notes: in what the settings used differ from those given, and why.
     """
 
     mesh: str
@@ -84,6 +85,7 @@ class Row:
     varied: dict[str, Any]
     seed: int
     failure: str | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
     frequencies: int = 0
     scale: float | None = None
     learning_rate: float = 0.0
@@ -114,7 +116,7 @@ class Row:
         """The row of a fit that broke, and why."""
         sha256 = MeshSource.of(task.mesh).sha256 if task.mesh.is_file() else ""
         config = task.config
-        return cls(task.mesh.stem, sha256, task.arm, config.mapping, task.varied, config.seed, failure=reason)
+        return cls(task.mesh.stem, sha256, task.arm, config.mapping.name, task.varied, config.seed, failure=reason)
 
     @classmethod
     def from_json(cls, text: str) -> Row:
@@ -219,17 +221,17 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
 
 
 def _measured(task: Task, folder: Path, truth: Reference, command: str, progress_bar: bool) -> tuple[Row, bool]:
-    config, run = task.config, Run(folder)
+    run = Run(folder)
     fit = run.fit(
         truth.mesh,
-        config,
+        task.config,
         truth.source,
         command=command,
         oracle=truth.oracle,
         spent=truth.seconds,
         progress_bar=progress_bar,
     )
-    field, progress = fit.field, fit.progress
+    field, progress, config = fit.field, fit.progress, fit.config
     shape, surface, failure = None, None, None
     begun = time.perf_counter()
     try:
@@ -244,19 +246,20 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
         mesh=task.mesh.stem,
         sha256=truth.source.sha256,
         arm=task.arm,
-        mapping=config.mapping,
+        mapping=config.mapping.name,
         varied=task.varied,
         seed=config.seed,
         failure=failure,
+        notes=list(fit.notes),
         frequencies=len(getattr(field.mapping, "frequencies", ())),
-        scale=config.scale or DEFAULT_SCALE.get(config.mapping),
-        learning_rate=config.rate,
+        scale=config.mapping.scale or DEFAULT_SCALE.get(config.mapping.name),
+        learning_rate=config.optimiser.rate(config.mapping.name),
         width=field.width,
         depth=field.depth,
         parameters=field.parameter_count,
         bytes=run.field_path.stat().st_size,
         steps=progress.step,
-        samples=progress.step * config.batch_size,
+        samples=progress.step * config.optimiser.batch_size,
         seconds=round(progress.seconds, 2),
         label_seconds=round(progress.labelling, 2),
         evaluation_seconds=round(time.perf_counter() - begun, 2),

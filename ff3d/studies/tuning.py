@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ff3d.files import write_text
-from ff3d.settings import FitConfig
 from ff3d.studies.plan import Plan
 from ff3d.studies.statistics import sweep
 from ff3d.studies.study import HERE, Study, run_study
@@ -25,7 +24,7 @@ def tune(
     meshes: Sequence[Path],
     mappings: Sequence[str],
     seeds: Sequence[int],
-    config: FitConfig,
+    settings: dict[str, Any],
     out: Path,
     *,
     rates: Sequence[float],
@@ -52,7 +51,7 @@ def tune(
             tuple(meshes),
             which,
             tuple(seeds),
-            config,
+            settings,
             resolution,
             vary={name: tuple(values)},
             tuned={mapping: dict(best[mapping]) for mapping in which if mapping in best},

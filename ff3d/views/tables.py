@@ -144,7 +144,7 @@ def made(study: Study) -> list[tuple[str, str]]:
         ("command", study.command),
         ("plan", str(plan)),
         ("network", f"{all_of(lambda row: row.depth)} hidden layers of {all_of(lambda row: row.width)}"),
-        ("batch", f"{config.batch_size:,} points"),
+        ("batch", f"{config.optimiser.batch_size:,} points"),
         (
             "learning rates",
             ", ".join(f"{arm} {_first(study.of(arm)).learning_rate:g}" for arm in plan.arms if study.of(arm)),

@@ -9,6 +9,8 @@ import pytest
 import trimesh
 
 from ff3d.cli.main import _parse, main
+from ff3d.cli.settings import given
+from ff3d.settings import OPTIONS, make_config
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"steps": 60, "width": 32, "depth": 2, "frequencies": 32, "batch-size": 1024, "pool-size": 4096, "scale": 1}
@@ -326,12 +328,33 @@ def test_inspect_says_where_labels_are_not_sure_and_whether_another_oracle_agree
     ],
 )
 def test_fit_picks_the_preset_by_the_mapping_and_the_seconds(arguments, preset, mapping):
-    settings = _parse(["fit", "bunny.obj", *arguments], "ff3d", None).settings
-    assert (settings.preset, settings.mapping) == (preset, mapping)
-    assert (settings.target, settings.guarded) == (("occupancy", False) if preset == "plain" else ("distance", True))
+    config = make_config(**{"preset": None} | given(_parse(["fit", "bunny.obj", *arguments], "ff3d", None).settings))
+    assert (config.preset, config.mapping.name) == (preset, mapping)
+    learned = ("occupancy", False) if preset == "plain" else ("distance", True)
+    assert (config.sampling.target, config.sampling.guarded) == learned
 
 
 @pytest.mark.parametrize("command", ["compare", "benchmark", "tune"])
 def test_comparisons_start_from_plain_settings(command):
-    settings = _parse([command, "bunny.obj", "--seconds", "300"], "ff3d", None).settings
-    assert (settings.preset, settings.target, settings.guarded) == ("plain", "occupancy", False)
+    config = make_config(**given(_parse([command, "bunny.obj", "--seconds", "300"], "ff3d", None).settings))
+    assert (config.preset, config.sampling.target, config.sampling.guarded) == ("plain", "occupancy", False)
+
+
+def test_what_is_given_is_known_apart_from_what_is_usual():
+    arguments = ["--width", "256", "--no-guarded", "--widths", "0.1", "0.2", "--notebook", "--target", "occupancy"]
+    settings = _parse(["fit", "bunny.obj", *arguments], "ff3d", None).settings
+    assert given(settings) == {
+        "width": 256,
+        "guarded": False,
+        "widths": (0.1, 0.2),
+        "notebook": True,
+        "target": "occupancy",
+    }
+
+
+def test_every_setting_is_an_option_with_a_text_of_its_own(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    page = capsys.readouterr().out
+    for name in OPTIONS:
+        assert f"--{name.replace('_', '-')} " in page

@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ff3d.fields.feature_grids import (
-    AXES,
-    GRID_DEFAULTS,
-    GRID_MAPPINGS,
-    MAX_PARAMETERS,
-    PRIMES,
-    GridMapping,
-    plain_lookup,
-)
+from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS
+from ff3d.fields.feature_grids import AXES, MAX_PARAMETERS, PRIMES, GridMapping, plain_lookup
 
 SMALL = {
     "grid": {"levels": 3, "coarsest": 2, "finest": 8, "features_per_level": 3},

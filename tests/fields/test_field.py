@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ff3d.fields.devices import best_device, best_precision
-from ff3d.fields.feature_grids import GRID_MAPPINGS
-from ff3d.fields.field import ACTIVATIONS, FAR_LOGIT, OUTSIDE_LOGIT, SQUEEZE, FieldError, OccupancyField, load_field
+from ff3d.fields.config import GRID_MAPPINGS
+from ff3d.fields.field import FAR_LOGIT, OUTSIDE_LOGIT, OccupancyField, load_field
+from ff3d.fields.field_file import SQUEEZE, FieldError
 from ff3d.fields.mapping import MAPPINGS, make_mapping
+from ff3d.fields.network import ACTIVATIONS, best_device, best_precision
 from ff3d.fields.quantization import STORAGES
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, SurfaceCells
@@ -324,7 +325,7 @@ def test_truncated_missing_and_foreign_files_are_refused_by_name(tmp_path):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:5], b"", b"not a field at all, but long enough to look at"):
         path.write_bytes(content)
-        with pytest.raises(FieldError, match=r"field\.safetensors: not a whole safetensors file"):
+        with pytest.raises(FieldError, match=r"field\.safetensors: not a complete safetensors file"):
             load_field(path)
     with pytest.raises(FieldError, match="no such file"):
         load_field(tmp_path / "absent.safetensors")

@@ -37,7 +37,7 @@ def test_a_field_saved_by_an_earlier_version_is_extracted_and_saved_anew(path, t
 
 
 def test_every_format_version_has_a_saved_field():
-    from ff3d.fields.field import VERSIONS
+    from ff3d.fields.field_file import VERSIONS
 
     def version(path: Path) -> int:
         with safe_open(path, framework="numpy") as file:

@@ -451,21 +451,21 @@ def test_a_text_file_cut_at_any_line_is_refused(tmp_path, ending):
     load_mesh(write(tmp_path / f"whole.{ending}", text))
     lines = text.splitlines(keepends=True)
     for count in range(1, len(lines)):
-        assert "again" in fault(tmp_path / f"cut.{ending}", "".join(lines[:count]))
+        if not (ending == "stl" and lines[count - 1] == "endfacet\n"):  # a whole facet: endsolid may be missing
+            assert "again" in fault(tmp_path / f"cut.{ending}", "".join(lines[:count]))
         assert "again" in fault(tmp_path / f"cut.{ending}", "".join(lines[:count]) + lines[count][:1])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SQUARE + "v 5 5", "'v 5 5' has under 3 coordinates: cut short"),
-        (SQUARE + "f 1 2 3\nf 1 2", "face 2 has 2 corners"),
-        (SQUARE + "f 1 2 3\nf", "face 2 has 0 corners"),
+        (SQUARE + "v 5 5", "line 5: 'v 5 5' has under 3 coordinates: cut short"),
+        (SQUARE + "f 1 2\nf 3 4", "none of its 2 faces has three corners (face 1 has 2 corners)"),
         (SQUARE + "f 1 2 7", "1 face corners point past the vertices (the first to number 6, counted from 0, of 4)"),
         (SQUARE + "f -1 -2 -5", "point past the vertices"),
-        (SQUARE + "f 0 1 2", "names vertex 0, but OBJ counts from 1"),
-        (SQUARE + "f 1 2 x", "damaged, or not OBJ"),
-        (SQUARE.replace("1 1 0", "1 1,5 0") + "f 1 2 3", "could not convert string to float: '1,5'"),
+        (SQUARE + "f 0 1 2", "line 5: a face names vertex 0, but OBJ counts from 1"),
+        (SQUARE + "f 1 2 x", "line 5: expected a whole number, got 'x'"),
+        (SQUARE.replace("1 1 0", "1 1,5 0") + "f 1 2 3", "line 3: expected a number, got '1,5'"),
         (SQUARE, "it is a point cloud of 4 points without faces, and ff3d needs faces"),
         ("vn 0 0 1\n", "it holds no vertices"),
         (SQUARE.replace("1 1 0", "1 nan 0") + "f 1 2 3", "1 of its vertices are not finite"),
@@ -485,24 +485,21 @@ def test_other_formats_with_the_same_faults_are_refused(tmp_path):
     assert "point past the vertices" in fault(tmp_path / "past.off", "OFF\n3 1 0\n" + points + "3 0 1 -1\n")
     assert "face 1 has 2 corners" in fault(tmp_path / "line.off", "OFF\n3 1 0\n" + points + "2 0 1\n")
     assert "behind the last row" in fault(tmp_path / "more.ply", ply + "3 0 1 2\n3 0 1 2\n")
-    assert "triangle strips" in fault(
-        tmp_path / "strips.ply", ply.replace("element face", "element tristrips") + "3 0 1 2"
-    )
     assert "point cloud of 3 points" in fault(tmp_path / "cloud.ply", PLY.format(vertices=3, faces=0) + points)
     assert "point cloud of 3 points" in fault(tmp_path / "cloud.off", "OFF\n3 0 0\n" + points)
     assert "broken number" in fault(tmp_path / "nan.ply", ply + "3 0 nan 2\n")
     assert "no vertices" in fault(tmp_path / "none.stl", b"\0" * 84)
-    assert "no OFF header" in fault(tmp_path / "four.off", "4OFF\n3 0 0\n" + points)
+    assert "cut short" in fault(tmp_path / "four.off", "4OFF\n3 0 0\n" + points)
 
 
 def test_what_gltf_would_lose_is_refused(tmp_path):
     header, body = one_triangle()
     assert load_mesh(write(tmp_path / "good.glb", glb(header, body))).triangles.tolist() == [np.eye(3).tolist()]
-    assert "triangle fans" in fault(tmp_path / "fan.glb", glb(*one_triangle(mode=6)))
+    assert load_mesh(write(tmp_path / "fan.glb", glb(*one_triangle(mode=6)))).triangles.tolist() == [np.eye(3).tolist()]
     assert "point cloud of 3 points" in fault(tmp_path / "cloud.glb", glb(*one_triangle(mode=0)))
     assert "no GLB header" in fault(tmp_path / "text.glb", json.dumps(header))
-    header["accessors"][0]["sparse"] = {}
-    assert "without compression" in fault(tmp_path / "sparse.glb", glb(header, body))
+    header["accessors"][0]["sparse"] = {"count": 1}
+    assert "again" in fault(tmp_path / "sparse.glb", glb(header, body))
     header, body = one_triangle(indices=1)
     header["accessors"].append({"bufferView": 1, "componentType": 5125, "count": 3, "type": "SCALAR"})
     header["bufferViews"].append({"buffer": 0, "byteOffset": 36, "byteLength": 12})

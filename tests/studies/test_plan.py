@@ -1,11 +1,11 @@
-import dataclasses
 import json
 
 import pytest
 import trimesh
 
-from ff3d.settings import PRESETS, make_config
-from ff3d.studies.plan import Plan, holds, make_plan, read_plan, read_tuned
+from ff3d.fields.config import Budget
+from ff3d.settings import make_config
+from ff3d.studies.plan import Plan, make_plan, matches_plan, read_plan, read_tuned
 
 
 @pytest.fixture
@@ -22,14 +22,17 @@ def test_every_combination_is_one_fit_with_its_own_folder(ball):
     assert len({task.name for task in tasks}) == len(tasks)
     assert len(plan.arms) == 2 * 3 * 2
     for task in tasks:
-        assert (task.config.scale, task.config.width) == (task.varied["scale"], task.varied["width"])
-        assert (task.config.steps, task.config.seconds) == (5, None)
+        assert (task.config.mapping.scale, task.config.network.width) == (task.varied["scale"], task.varied["width"])
+        assert task.config.budget == Budget(steps=5)
 
 
 def test_what_was_tuned_is_each_mappings_own(ball, tmp_path):
     (tmp_path / "tuned.json").write_text(json.dumps({"gaussian": {"learning_rate": 0.5, "scale": 7.0}}))
     plan = make_plan([ball], ("none", "gaussian"), (0,), tuned=tmp_path / "tuned.json", learning_rate=0.25)
-    assert [(it.config.learning_rate, it.config.scale) for it in plan.tasks()] == [(0.25, None), (0.5, 7.0)]
+    assert [(it.config.optimiser.learning_rate, it.config.mapping.scale) for it in plan.tasks()] == [
+        (0.25, None),
+        (0.5, 7.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_two_meshes_of_one_name_are_refused(ball, tmp_path):
     other = tmp_path / "ball.obj"
     trimesh.creation.box().export(other)
     with pytest.raises(ValueError, match="one name"):
-        Plan((ball, other), ("none",), (0,), make_config())
+        Plan((ball, other), ("none",), (0,))
 
 
 def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
@@ -81,7 +84,8 @@ def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
     )
     made = make_plan([ball], ("none", "gaussian"), (4, 5), steps=9, resolution=24, vary={"scale": (3, 6)})
     assert read_plan(file) == made
-    assert read_plan(file, mappings=("none",), preset="plain") == made  # the file goes before what is usual
+    beside = read_plan(file, mappings=("none",), preset="plain")  # the file goes before what is given beside it
+    assert beside.tasks() == made.tasks()
 
 
 @pytest.mark.parametrize(
@@ -104,18 +108,25 @@ def test_a_file_that_tune_did_not_write_is_named(tmp_path, text):
 
 
 def test_an_empty_folder_holds_no_plan(ball, tmp_path):
-    assert not holds(tmp_path / "nothing", make_plan([ball]))
+    assert not matches_plan(tmp_path / "nothing", make_plan([ball]))
 
 
-def test_a_preset_in_a_file_takes_the_place_of_all_that_is_usual(ball, tmp_path):
+def test_a_preset_and_a_budget_in_a_file_take_the_place_of_those_given_beside_it(ball, tmp_path):
     file = tmp_path / "plan.yaml"
     file.write_text("meshes: [ball.ply]\npreset: small\nmappings: [hash]\nsteps: 9\nband: 0.01\n")
-    config = read_plan(file, **dataclasses.asdict(PRESETS["plain"])).config
-    assert config == make_config("small", steps=9, band=0.01)
+    plan = read_plan(file, preset="best", seconds=30, levels=7)
+    assert plan.config == make_config("small", steps=9, band=0.01, levels=7)
 
 
 def test_the_table_of_a_preset_is_for_its_own_mapping(ball):
     plan = make_plan([ball], ("hash", "grid"), (0,), preset="best", steps=9, levels=3)
-    hashed, grid = (task.config for task in plan.tasks())
+    hashed, grid = (task.config.mapping for task in plan.tasks())
     assert (hashed.levels, hashed.finest, hashed.log2_table) == (3, 1024, 19)
     assert (grid.levels, grid.finest, grid.log2_table) == (3, None, None)
+
+
+@pytest.mark.parametrize("mappings", [("hash",), ("grid",), ("hash", "gaussian")])
+def test_what_is_given_survives_in_a_plan_where_it_equals_the_presets(ball, mappings):
+    plan = make_plan([ball], mappings, (0,), preset="best", steps=9, levels=6, finest=1024)
+    for task in plan.tasks():
+        assert (task.config.mapping.levels, task.config.mapping.finest) == (6, 1024)

@@ -36,7 +36,7 @@ TINY = {
 
 def plan_of(meshes, **changes):
     settings = {"mappings": ("none", "basic"), "seeds": (0,), "resolution": 16} | changes
-    return Plan(tuple(meshes), config=make_config(**TINY), **settings)
+    return Plan(tuple(meshes), settings=TINY, **settings)
 
 
 def timeless(rows):

@@ -3,7 +3,6 @@ import json
 import pytest
 import trimesh
 
-from ff3d.settings import make_config
 from ff3d.studies.plan import make_plan, read_tuned
 from ff3d.studies.tuning import tune
 
@@ -28,13 +27,12 @@ def tuned(tmp_path_factory):
 
 
 def search(folder):
-    config = make_config(**TINY)
     rates, scales = (1e-5, 3e-3, 1e-4), (1.0, 40.0, 4.0)
     return tune(
         [folder / "ball.ply"],
         ("none", "gaussian"),
         (0,),
-        config,
+        TINY,
         folder / "out",
         rates=rates,
         scales=scales,
@@ -71,7 +69,7 @@ def test_what_was_found_is_what_a_benchmark_takes(tuned):
     folder, best, _ = tuned
     assert read_tuned(folder / "out" / "tuned.json") == best == json.loads((folder / "out" / "tuned.json").read_text())
     plan = make_plan([folder / "ball.ply"], ("gaussian",), (0,), tuned=folder / "out" / "tuned.json", steps=1)
-    assert plan.tasks()[0].config.scale == best["gaussian"]["scale"]
+    assert plan.tasks()[0].config.mapping.scale == best["gaussian"]["scale"]
 
 
 def test_a_best_value_at_the_edge_is_told(tuned, caplog):
@@ -88,7 +86,7 @@ def test_no_field_at_all_is_an_error_not_a_choice(tuned, tmp_path):
             [folder / "ball.ply"],
             ("none",),
             (0,),
-            make_config(**TINY),
+            TINY,
             tmp_path,
             rates=(1e30,),
             scales=(),

@@ -8,7 +8,6 @@ import pytest
 import trimesh
 from PIL import Image
 
-from ff3d.settings import make_config
 from ff3d.studies.plan import make_plan
 from ff3d.studies.statistics import summary
 from ff3d.studies.study import run_study
@@ -70,7 +69,7 @@ def test_the_columns_of_the_table_line_up(study):
 
 def test_the_papers_numbers_stand_beside_the_papers_protocol_alone(study):
     assert "0.973" not in text_table(study)
-    plan = dataclasses.replace(study.plan, config=make_config("paper"))
+    plan = dataclasses.replace(study.plan, settings={"preset": "paper"})
     line = text_table(dataclasses.replace(study, plan=plan), markdown=True).splitlines()[-1]
     assert re.search(r"\| +0\.988 \| +0\.973 \|$", line)
 

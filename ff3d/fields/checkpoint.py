@@ -1,0 +1,101 @@
+"""How far a fit is, and the checkpoint from which an unfinished one resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ff3d.files import write_whole
+
+
+class FitError(RuntimeError):
+    """A fit that cannot continue; the message says what happened and what to change."""
+
+
+@dataclass
+class Progress:
+    """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row.
+
+    labelling: those of the seconds that went into drawing and labelling points.
+    finished: the budget is spent.  interrupted: a signal ended the fit; after the last step both are true.
+    signal: its number, 0 for none.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    labelling: float = 0.0
+    loss: float = math.nan
+    finished: bool = False
+    interrupted: bool = False
+    signal: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def record(self, batch_size: int, scores: dict[str, float]) -> None:
+        """Append one line of metrics.jsonl to the history."""
+        self.history.append(
+            {
+                "step": self.step,
+                "seconds": round(self.seconds, 3),
+                "labelling": round(self.labelling, 3),
+                "samples": self.step * batch_size,
+                "loss": self.loss,
+                "iou": {name: round(score, 6) for name, score in scores.items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file from which a fit of these settings (plain JSON values) resumes."""
+
+    path: Path
+    settings: dict[str, Any]
+
+    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write weights, moments and progress to one .safetensors file, atomically."""
+        from safetensors.torch import save_file
+
+        tensors = {f"field.{name}": tensor for name, tensor in network.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        metadata = {
+            "config": json.dumps(self.settings),
+            "progress": json.dumps(dataclasses.asdict(replace(progress, interrupted=False, signal=0))),
+        }
+        with write_whole(self.path) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+        """Put the weights and moments into `network` and `optimizer`; how far it was, or None where there is no file.
+
+        Raises FitError if the file is damaged or was written under other settings.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored, progress = json.loads(metadata["config"]), Progress(**json.loads(metadata["progress"]))
+            if stored != json.loads(json.dumps(self.settings)):
+                raise FitError(f"{self.path}: belongs to a fit with other settings; give another --out, or delete it")
+            network.load_state_dict({name[6:]: tensors[name] for name in tensors if name.startswith("field.")})
+            state = optimizer.state_dict()
+            for name, tensor in tensors.items():
+                if name.startswith("adam."):
+                    _, index, key = name.split(".")
+                    state["state"].setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict(state)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise FitError(f"{self.path}: not a checkpoint that can be resumed ({error}); delete it") from error
+        return progress

@@ -1,0 +1,188 @@
+"""The training loop: pools of points and targets, a loss, a budget; the network, its mapping and the data are given."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
+from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
+from ff3d.fields.network import Network
+from ff3d.progress import Interrupt, ProgressBar
+
+CHECKPOINT_SECONDS = 20.0
+
+
+class Pool(NamedTuple):
+    """points (n, d), unit coordinates, and targets (n, ...): what the loss compares with. Both float32."""
+
+    points: NDArray[np.float32]
+    targets: NDArray[np.float32]
+
+
+Draw = Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]]  # (index, count) -> a Pool of `count`
+Loss = Callable[[Tensor, Tensor], Tensor]  # (network's output, targets) -> a scalar
+
+
+def learning_rate_factor(schedule: str, share: float) -> float:
+    """The learning rate over its start, when `share` in [0, 1] of the budget is spent."""
+    if schedule == "exponential":
+        return float(0.01**share)  # a tenth every half: Tancik et al. 2020, 5,000 of 10,000 steps
+    if schedule == "linear":
+        return min(1.0, max(0.0, 2 - 2 * share))
+    return min(1.0, share / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def make_adam(network: Network, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """Adam for a network, with the moments that its mapping wants.
+
+    For tables those of Mueller et al. 2022, arXiv:2201.05989, section 4: most rows are queried in few of the steps.
+    """
+    rate, fused = config.rate(network.mapping.name), network.device.type in ("cpu", "cuda")
+    if network.mapping.name in GRID_MAPPINGS:
+        return torch.optim.Adam(network.parameters(), lr=rate, fused=fused, betas=(0.9, 0.99), eps=1e-15)
+    return torch.optim.Adam(network.parameters(), lr=rate, fused=fused)
+
+
+class PoolCursor:
+    """Which batch of which pool a step takes; pools are drawn when they are first needed.
+
+    draw: (k, count) -> the k-th pool, of `count` points; a function of both alone, so that a resumed fit sees what an
+    undisturbed one sees.  drawing: seconds that the last pool took to draw.
+    """
+
+    def __init__(self, draw: Draw, config: OptimiserConfig, device: torch.device):
+        self.draw, self.config, self.device = draw, config, device
+        self.index, self.drawing = -1, 0.0
+        self._begin = self._end = 0  # the steps that the pool serves
+        self._points = self._targets = torch.zeros(0)
+
+    def needs_pool(self, step: int, seconds_left: float | None) -> bool:
+        """Whether a new pool is due. With few seconds left the last one is used again instead.
+
+        A pool that would take half of what is left of the seconds, or more, is not worth drawing.
+        """
+        if step >= self._end and self.index >= 0 and seconds_left is not None:
+            growth = self.config.batches_in_pool(self.index + 1) / self.config.batches_in_pool(self.index)
+            if seconds_left < 2 * growth * self.drawing:
+                self._end += self.config.batches_in_pool(self.index)
+        return step >= self._end
+
+    def next_pool(self, step: int) -> None:
+        """Draw the pool of this step."""
+        while step >= self._end:
+            self.index += 1
+            batches = self.config.batches_in_pool(self.index)
+            self._begin, self._end = self._end, self._end + batches * self.config.passes
+        begun = time.perf_counter()
+        pool = self.draw(self.index, batches * self.config.batch_size)
+        self._points, self._targets = (torch.from_numpy(array).to(self.device, torch.float32) for array in pool)
+        self.drawing = time.perf_counter() - begun
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The points and targets of a step."""
+        size = self.config.batch_size
+        start = (step - self._begin) % self.config.batches_in_pool(self.index) * size
+        return self._points[start : start + size], self._targets[start : start + size]
+
+
+def optimise(
+    network: Network,
+    draw: Draw,
+    config: OptimiserConfig,
+    budget: Budget,
+    *,
+    loss: Loss,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluations: int = 10,
+    on_evaluation: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    spent: float = 0.0,
+    title: str = "",
+) -> Progress:
+    """Fit `network` in place by Adam until the budget is spent or a signal comes (Ctrl-C, SIGTERM, SIGHUP).
+
+    draw: see `PoolCursor`.  loss: (output, targets) -> a scalar tensor.
+    evaluate: named held-out scores, queried `evaluations` times over the budget; its time is not part of the budget.
+    checkpoint: where the state of the unfinished fit is kept; one that is there already is resumed.
+    spent: seconds of the budget that preparing the labels took before.  title: of a progress bar; "" for none.
+    Raises FitError if the loss is no longer finite, if nothing of the seconds is left for a first step, or if the
+    checkpoint belongs to other settings.
+    """
+    device, optimizer = network.device, make_adam(network, config)
+    base_rate = config.rate(network.mapping.name)
+    progress = Progress(seconds=spent, labelling=spent)
+    if checkpoint is not None:
+        progress = checkpoint.load(network, optimizer) or progress
+    cursor = PoolCursor(draw, config, device)
+    last_loss = torch.tensor(progress.loss)
+    begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+
+    def share() -> float:
+        return budget.share(progress.step, progress.seconds)
+
+    def done() -> float:
+        return float(progress.step if budget.steps else progress.seconds)
+
+    if budget.seconds and progress.step == 0 and spent >= budget.seconds:
+        raise FitError(f"to prepare the labels took {spent:.1f} s of {budget.seconds:g} s; give more seconds")
+    with Interrupt() as interrupt, ExitStack() as stack:
+        bar = _bar(budget, title) if title else None
+        if bar:
+            stack.callback(bar.close)
+        while share() < 1 and not interrupt.signal:
+            left = None if budget.seconds is None else budget.seconds - progress.seconds
+            if cursor.needs_pool(progress.step, left):
+                cursor.next_pool(progress.step)
+                progress.labelling += cursor.drawing
+            points, targets = cursor.batch(progress.step)
+            for group in optimizer.param_groups:
+                group["lr"] = base_rate * learning_rate_factor(config.schedule, share())
+            last_loss = loss(network(points), targets)
+            optimizer.zero_grad(set_to_none=True)
+            last_loss.backward()
+            optimizer.step()
+            progress.step += 1
+            progress.seconds = time.perf_counter() - begun
+            if bar:
+                bar.show(done())
+            evaluation_due = share() >= min(1.0, (len(progress.history) + 1) / evaluations)
+            checkpoint_due = checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if evaluation_due or checkpoint_due:
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                paused = time.perf_counter()
+                progress.seconds = paused - begun
+                progress.loss = float(last_loss.detach())
+                if not math.isfinite(progress.loss):
+                    raise FitError(f"the loss is {progress.loss} at step {progress.step}; lower the learning rate")
+                if evaluation_due:
+                    scores = evaluate() if evaluate else {}
+                    progress.record(config.batch_size, scores)
+                    if bar:
+                        bar.show(done(), scores)
+                    if on_evaluation:
+                        on_evaluation(progress)
+                if checkpoint_due and checkpoint is not None:
+                    checkpoint.save(network, optimizer, progress)
+                    saved = time.perf_counter()
+                begun += time.perf_counter() - paused
+    progress.finished = share() >= 1
+    progress.interrupted, progress.signal = bool(interrupt.signal), interrupt.signal
+    progress.loss = float(last_loss.detach())
+    if checkpoint is not None:  # also of a finished fit: what is done with the network next may be broken off
+        checkpoint.save(network, optimizer, progress)
+    return progress
+
+
+def _bar(budget: Budget, title: str) -> ProgressBar:
+    """A bar over a budget, in its own measure."""
+    return ProgressBar(float(budget.steps or budget.seconds or 0), " steps" if budget.steps else " s", title)

@@ -1,0 +1,63 @@
+"""Long work: signals that end it after the step in hand, and a bar that shows how far it is."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import Any
+
+
+class Interrupt:
+    """Ctrl-C, SIGTERM and SIGHUP end the loop after the step in hand, so that all files are complete.
+
+    A second Ctrl-C breaks in at once. signal: the number of what came, 0 for nothing.
+    Python delivers signals to the main thread alone: in another one, this does nothing.
+    """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not there on Windows
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            numbers = (getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name))
+            self._previous = {number: signal.signal(number, self._receive) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        previous = self._previous.get(number)
+        if self.signal and callable(previous):
+            previous(number, frame)
+        self.signal = number
+
+
+class ProgressBar:
+    """A tqdm bar over `total` of a unit, with scores behind it."""
+
+    def __init__(self, total: float, unit: str, title: str):
+        from tqdm import tqdm
+
+        self._total, self._shown = total, 0.0
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}{postfix}]"
+        self._bar = tqdm(total=total, desc=title, unit=unit, bar_format=layout)
+
+    def show(self, done: float, scores: dict[str, float] | None = None) -> None:
+        """Move to `done`, at most five times a second; scores are shown until the next ones."""
+        if scores:
+            self._bar.set_postfix({name: f"{score:.4f}" for name, score in scores.items()}, refresh=False)
+        now = time.perf_counter()
+        if scores or now - self._shown > 0.2:
+            self._bar.n = min(done, self._total)
+            self._bar.refresh()
+            self._shown = now
+
+    def close(self) -> None:
+        """Leave the bar on the screen as it is."""
+        self._bar.close()
