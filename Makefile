@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_ARGS ?=
+# processes that run tests, each with one thread; more arguments for pytest
+WORKERS ?= logical
+TESTS ?=
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: setup demo test lint wheel clean
+.PHONY: setup open3d demo test quick bench lint wheel clean
 
 setup: $(VENV)/ready
 
@@ -14,11 +18,20 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# the third oracle, some 400 MB; on a bare Debian it needs libgl1, libusb-1.0-0 and libgomp1 as well
+open3d: setup
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[open3d]'
+	$(BIN)/python -c 'import open3d'
+
 demo: setup
 	$(BIN)/python scripts/train_shape.py meshes/bunny.obj
 
-test: setup lint
-	$(BIN)/python -m pytest
+test: lint
+	$(PYTEST) $(TESTS)
+
+# while working: neither slow tests nor those in a browser
+quick: setup
+	$(PYTEST) -q -m 'not slow and not browser' $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check
@@ -26,11 +39,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# builds the wheel into dist/, installs it in an environment of its own outside the checkout, and runs it there
+# what measures: a minute of each kind; every figure of the docs has its own program in benchmarks/
+bench: setup
+	$(BIN)/python benchmarks/startup.py
+
+# builds the wheel into dist/, installs it in an environment of its own outside the checkout, and uses it there
 wheel: setup
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist .
 	$(BIN)/python scripts/check_wheel.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -1,3 +1,12 @@
+import os
+
+# Tests run side by side, one process a core (`make test`): a thread each then, set before torch and numpy read it.
+# Passive: threads that wait for a busy core's thread would otherwise spin, and hold up the others.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import trimesh
 from hypothesis import settings

@@ -123,16 +123,38 @@ def test_a_wrong_import_breaks_its_contract_and_is_named(tmp_path):
     assert "No cycles are allowed in ff3d.geometry" in printed
 
 
-def test_importing_the_package_imports_no_heavy_library():
-    code = "import sys, ff3d; print([m for m in ('torch', 'trimesh', 'scipy', 'skimage', 'igl') if m in sys.modules])"
+HEAVY = ("numpy", "torch", "trimesh", "scipy", "skimage", "igl", "PIL", "requests", "fsspec", "pyarrow", "jinja2")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("fit", "--help"), ("benchmark", "--help")])
+def test_neither_the_package_nor_its_help_imports_a_heavy_library(arguments):
+    code = f"""
+import sys
+import ff3d
+if {arguments}:
+    from ff3d.cli.main import main
+    try:
+        main({list(arguments)})
+    except SystemExit as done:
+        assert not done.code
+print([name for name in {HEAVY} if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", ff3d.__all__)
 def test_every_public_name_is_there_and_documented(name):
     value = getattr(ff3d, name)
     assert isinstance(value, dict) or value.__doc__
+
+
+def test_no_file_is_longer_than_450_lines_and_no_folder_has_more_than_nine_modules():
+    folders = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py"))]
+    for folder in folders:
+        modules = [path for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+        assert len(modules) <= 9, folder
+        assert {path.name: lines for path in modules if (lines := len(path.read_text().splitlines())) > 450} == {}
 
 
 def test_the_wheel_has_every_folder_of_the_package_and_the_sample_meshes():

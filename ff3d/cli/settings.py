@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
@@ -21,6 +22,7 @@ TITLES = {
 }
 
 
+@cache  # reading a class's source takes 10 ms
 def _descriptions(kind: type) -> dict[str, str]:
     """The text below each field of a dataclass."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]

@@ -296,6 +296,7 @@ def seen(tab):
         return np.asarray(image.convert("RGB"), dtype=int)[12:-12, 12:-12]  # without the ring of the focus
 
 
+@pytest.mark.browser
 def test_a_browser_shows_turns_zooms_and_switches_the_meshes(opened, path):
     tab, asked, complaints = opened
     first = seen(tab)
@@ -352,6 +353,7 @@ def test_a_browser_shows_turns_zooms_and_switches_the_meshes(opened, path):
     assert not complaints
 
 
+@pytest.mark.browser
 def test_a_phone_needs_no_sideways_scrolling(opened):
     tab, _, complaints = opened
     tab.set_viewport_size({"width": 375, "height": 740})
@@ -359,6 +361,7 @@ def test_a_phone_needs_no_sideways_scrolling(opened):
     assert not complaints
 
 
+@pytest.mark.browser
 def test_without_webgl_the_page_says_so_and_keeps_the_picture(opened, path):
     tab, _, complaints = opened
     tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null;")
