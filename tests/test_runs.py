@@ -140,3 +140,24 @@ def test_new_folders_are_numbered_and_reused_only_where_allowed(tmp_path):
     (tmp_path / "a-2").mkdir()
     assert new_folder(tmp_path, "a") == tmp_path / "a-3"
     assert new_folder(tmp_path, "a", reusable=lambda folder: folder.name == "a-2") == tmp_path / "a-2"
+
+
+def test_what_was_used_is_what_is_recorded(tmp_path, mesh):
+    config = make_config("fast", steps=3, storage="float32", target="occupancy", **SMALL)
+    run = Run(tmp_path)
+    first = run.fit(mesh, config, SOURCE, oracle=lambda points: np.linalg.norm(points, axis=1) < 0.5, held_out={})
+    recorded = run.record()
+    assert recorded["fit"] == config.flat()
+    assert recorded["fit"]["guarded"]
+    assert not recorded["used"]["guarded"]
+    assert recorded["used"] == first.config.flat()
+    assert recorded["notes"] == list(first.notes)
+    assert "not guarded" in recorded["notes"][0]
+    again = run.fit(mesh, config, SOURCE)
+    assert (again.config, again.notes) == (first.config, first.notes)
+
+
+def test_a_run_that_used_what_was_given_says_nothing_more(tmp_path, mesh):
+    run = Run(tmp_path)
+    run.fit(mesh, make_config(steps=3, **SMALL), SOURCE, held_out={})
+    assert not {"used", "notes"} & run.record().keys()

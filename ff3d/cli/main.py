@@ -10,8 +10,10 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
+from ff3d.cli.doctor import DoctorCommand
 from ff3d.cli.fitting import FitCommand
 from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, SamplesCommand
+from ff3d.cli.options import say
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
@@ -27,6 +29,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [it for it in arguments if it != "--debug"]
+    if arguments == ["--version"]:
+        from ff3d import __version__
+
+        say(f"ff3d {__version__}")
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return _parse(arguments, prog, only)()
@@ -55,6 +62,7 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "prepare": PrepareCommand(missing, missing),
         "inspect": InspectCommand(missing),
         "samples": SamplesCommand(),
+        "doctor": DoctorCommand(),
     }
     config: Any = (OmitArgPrefixes, FlagCreatePairsOff)
     if only:
