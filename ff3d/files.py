@@ -1,10 +1,12 @@
-"""Files that are written whole or not at all."""
+"""Files that are written atomically: complete, or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
+import platform
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +16,15 @@ from pathlib import Path
 def write_whole(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on a clean exit flush it to disk and rename it to `path`.
 
-    After an error, a full disk or a kill, `path` is as it was before: absent, or the old file whole.
-    The temporary name keeps the ending, so that writers which go by the ending work. The folder is made.
+    After an error, a full disk or a kill, `path` is as it was before: absent, or the old file.
+    The temporary name keeps the ending, so that writers which go by the ending work. The folder is made. A temporary
+    file that a killed process left beside `path` is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    prefix = _prefix(path)
+    _remove_abandoned(path.parent, prefix)
+    handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=path.suffix[-16:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,9 +43,35 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
+    """Write `text` to `path` as UTF-8, atomically."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _prefix(path: Path) -> str:
+    """How the names of temporary files for `path` begin on this machine; short, however long the name of `path` is."""
+    name, machine = (zlib.crc32(text.encode()) for text in (path.name, platform.node()))
+    return f".ff3d-{name:08x}-{machine:08x}-"
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove temporary files of this prefix whose process, of this machine, is no more."""
+    for left in folder.glob(f"{prefix}*"):
+        process = left.name.removeprefix(prefix).partition("-")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # there a signal of 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -50,3 +50,24 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
         process.kill()
         process.wait()
     assert path.read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2  # what the kill left
+    write_text(tmp_path / "other.bin", "not its own")
+    assert len(os.listdir(tmp_path)) == 3
+    write_text(path, "new")
+    assert sorted(os.listdir(tmp_path)) == ["file.bin", "other.bin"]
+
+
+def test_what_a_process_at_work_has_begun_is_left_alone(tmp_path):
+    path = tmp_path / "file.txt"
+    with write_whole(path) as first:
+        first.write_text("first")
+        write_text(path, "second")
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_name_of_255_letters_is_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".txt")
+    write_text(path, "long")
+    assert path.read_text() == "long"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS
 
-# what a file may ask for; float32 has 8 bits left for the place in a cell at the finest resolution
+# what a file may hold; float32 has 8 bits left for the place in a cell at the finest resolution
 LIMITS = {"levels": 32, "coarsest": 2**16, "finest": 2**16, "features_per_level": 64, "log2_table": 24}
 MAX_PARAMETERS = 2**26
 PRIMES = (1, 2654435761, 805459861)  # pi in equation 4 of arXiv:2201.05989
@@ -99,7 +99,7 @@ class GridMapping(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """points (n, 3), unit coordinates -> (n, features) float32.
 
-        Gradients reach the table and, the slow way, points that ask for one.
+        Gradients reach the table and, the slow way, points that require one.
         """
         rows, weights = self.corners(points.to(torch.float32))
         fast = points.device.type == "cpu" and not weights.requires_grad
@@ -152,7 +152,7 @@ class _Lookup(torch.autograd.Function):
         starts = torch.arange(0, len(flat) + 1, len(rows), dtype=torch.int32)
         ctx.save_for_backward(flat, shares, starts)
         ctx.height = len(table)
-        # detached: for a table that asks for a gradient it would prepare its own backward pass
+        # detached: for a table that requires a gradient torch would prepare its own backward pass
         bags = F.embedding_bag(
             flat, table.detach(), starts, mode="sum", per_sample_weights=shares, include_last_offset=True
         )
