@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ff3d.geometry.arrays import Floats, Indices, Ints, Singles
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
+from ff3d.geometry.triangles import areas
 
 Inside = Callable[[Floats], NDArray[np.bool_]]
 # Side of a cell: smaller ones have shorter lists, and take longer to make
@@ -64,8 +65,8 @@ class TruncatedDistance:
         margin = float(self._reach + 8 * EPS)  # the faces of the grid are past the reach, and stand for all beyond
         self._lower, self._upper = low - margin * self._box, (high - low) / self._box + 2 * margin
         corners = (corners - self._lower) / self._box
-        doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        self._cell = max(float(self._reach) * COARSEST, min(CELL, CELL_EDGES * math.sqrt(doubled.mean())))
+        edge = math.sqrt(2 * areas(corners).mean())
+        self._cell = max(float(self._reach) * COARSEST, min(CELL, CELL_EDGES * edge))
         # neighbours in space side by side in memory
         middle = (126 * corners.mean(axis=1) / self._upper.max()).astype(np.int8)
         order = np.lexsort(middle.T)

@@ -12,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.triangles import cross_products
 
 if TYPE_CHECKING:
     import trimesh
@@ -82,9 +83,9 @@ class Surface:
     @cached_property
     def crosses(self) -> Floats:
         """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
-        edges = self.corners[:, 1:] - self.corners[:, :1]
-        edges /= np.abs(edges).max(initial=0) or 1.0
-        return np.cross(edges[:, 0], edges[:, 1])
+        offsets = self.corners - self.corners[:, :1]
+        offsets /= np.abs(offsets).max(initial=0) or 1.0
+        return cross_products(offsets)
 
     @cached_property
     def cumulative(self) -> Floats:

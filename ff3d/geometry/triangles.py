@@ -1,48 +1,152 @@
-"""Triangles and their edges: volumes, vertices that coincide, connected components; each once."""
+"""Triangles and their edges: areas, volumes, unit vectors, coincident vertices, half-edges, components; each once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import trimesh
 
+BATCH = 2**16  # faces whose corners stay in the cache
 
-def merge_exactly(vertices: Floats) -> tuple[Ints, Ints]:
-    """Join rows (v, 3) that are exactly equal: the first row of each kind (k,), and each row's kind (v,)."""
-    order = np.lexsort(vertices.T)
-    new = np.ones(len(vertices), dtype=bool)
-    new[1:] = (np.diff(vertices[order], axis=0) != 0).any(axis=1)
-    kind = np.empty(len(vertices), dtype=np.int64)
-    kind[order] = np.cumsum(new) - 1
-    return order[new], kind
+
+def cross_products(corners: Floats) -> Floats:
+    """Normals (f, 3) of triangles (f, 3, 3) by the right-hand rule, as long as twice the areas.
+
+    >>> cross_products(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]])).tolist()
+    [[0.0, 0.0, 6.0]]
+    """
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def areas(corners: Floats) -> Floats:
+    """The areas (f,) of triangles (f, 3, 3).
+
+    >>> areas(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]])).tolist()
+    [3.0]
+    """
+    area: Floats = np.linalg.norm(cross_products(corners), axis=1) / 2
+    return area
+
+
+def signed_volumes(vertices: Floats, faces: Ints, apex: Floats | float = 0.0) -> Floats:
+    """The volumes (f,) of the tetrahedra between faces (f, 3) and an apex (3,), > 0 where a face looks away from it.
+
+    Over a closed surface they add up to its volume, wherever the apex is (divergence theorem); an apex near the
+    middle loses the fewest digits.
+    """
+    a, b, c = (vertices[faces[:, k]] - apex for k in range(3))
+    volumes: Floats = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
+    return volumes
+
+
+def signed_volume(mesh: trimesh.Trimesh) -> float:
+    """The volume of a closed mesh, input units^3: positive if its faces look outwards. 0 without faces."""
+    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    if not len(faces):
+        return 0.0
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    middle = low + (high - low) / 2
+    batches = (faces[start : start + BATCH] for start in range(0, len(faces), BATCH))
+    return sum(float(signed_volumes(vertices, batch, middle).sum()) for batch in batches)
 
 
 def unit_vectors(vectors: Floats) -> Floats:
-    """vectors (..., 3) made unit; zero stays zero."""
+    """vectors (..., 3) scaled to length 1, without over- or underflow; zero stays zero.
+
+    >>> unit_vectors(np.array([[0.0, 3e200, 4e200], [0, 0, 0]])).tolist()
+    [[0.0, 0.6, 0.8], [0.0, 0.0, 0.0]]
+    """
     scaled = vectors / np.maximum(np.abs(vectors).max(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
     length = np.sqrt((scaled**2).sum(axis=-1, keepdims=True))
     unit: Floats = scaled / np.where(length > 0, length, 1.0)
     return unit
 
 
-def signed_volume(mesh: trimesh.Trimesh) -> float:
-    """The volume of a closed mesh, input units^3, > 0 if its faces look outwards; seen from its box's centre."""
-    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    middle, total = low + (high - low) / 2, 0.0
-    for start in range(0, len(faces), 2**16):  # what fits in the cache
-        a, b, c = (vertices[faces[start : start + 2**16, k]] - middle for k in range(3))
-        total += float(np.einsum("ij,ij->", a, np.cross(b, c)))
-    return total / 6
+def sums_by_index(index: Ints, values: Floats, count: int) -> Floats:
+    """For each of `count` numbers the sum (count, k) of those rows of values (n, k) whose index (n,) it is.
+
+    >>> sums_by_index(np.array([2, 0, 2]), np.array([[1.0, 2], [3, 4], [5, 6]]), 3).tolist()
+    [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0]]
+    """
+    return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
+
+
+def have_three_corners(faces: Ints) -> Bools:
+    """Which faces (f, 3) have three different vertices.
+
+    >>> have_three_corners(np.array([[0, 1, 2], [0, 1, 0], [3, 3, 1]])).tolist()
+    [True, False, False]
+    """
+    distinct: Bools = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    return distinct
+
+
+def merge_exactly(rows: Floats | Ints) -> tuple[Ints, Ints]:
+    """Join rows (n, k) that are exactly equal: the first row of each kind (m,), and each row's kind (n,).
+
+    >>> first, kind = merge_exactly(np.array([[2.0, 0, 0], [1, 0, 0], [2, 0, 0]]))
+    >>> first.tolist(), kind.tolist()
+    ([1, 0], [1, 0, 1])
+    """
+    order = np.lexsort(rows.T)
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (np.diff(rows[order], axis=0) != 0).any(axis=1)
+    kind = np.empty(len(rows), dtype=np.int64)
+    kind[order] = np.cumsum(new) - 1
+    return order[new], kind
+
+
+@dataclass(frozen=True)
+class HalfEdges:
+    """The three half-edges of each face, those of one edge side by side, in ascending order of their edges."""
+
+    face: Ints  # (h,) the face of each half-edge
+    edge: Ints  # (h,) its edge
+    direction: Ints  # (h,) 1 from the edge's lower vertex to its higher one, else -1
+    ends: Ints  # (e, 2) the lower and the higher vertex of each edge
+    count: Ints  # (e,) the faces at each edge
+
+    @classmethod
+    def of(cls, faces: Ints, num_vertices: int) -> HalfEdges:
+        """Those of faces (f, 3) into `num_vertices` vertices."""
+        start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
+        keys = np.minimum(start, end) * num_vertices + np.maximum(start, end)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        new = np.ones(len(keys), dtype=bool)
+        new[1:] = np.diff(keys) != 0
+        ends = np.stack(np.divmod(keys[new], max(num_vertices, 1)), axis=1)
+        edge = np.cumsum(new) - 1
+        direction = np.where(start < end, 1, -1)[order]
+        return cls(order // 3, edge, direction, ends, np.bincount(edge, minlength=len(ends)))
+
+    @property
+    def balance(self) -> Ints:
+        """How many more faces run along each edge from its lower vertex than from its higher one (e,).
+
+        0 wherever a closed surface is wound alike on both sides.
+        """
+        return np.rint(np.bincount(self.edge, self.direction, len(self.ends))).astype(np.int64)
+
+    @property
+    def neighbours(self) -> tuple[Ints, Ints]:
+        """Pairs of faces with a common edge, (p,) and (p,): those around an edge one after the other."""
+        same = self.edge[1:] == self.edge[:-1]
+        return self.face[:-1][same], self.face[1:][same]
 
 
 def components(left: Ints, right: Ints, nodes: int) -> Ints:
-    """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i]."""
+    """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i].
+
+    >>> components(np.array([0, 3]), np.array([2, 3]), 4).tolist()
+    [0, 1, 0, 2]
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Ints
-from ff3d.geometry.triangles import components
+from ff3d.geometry.triangles import (
+    HalfEdges,
+    components,
+    cross_products,
+    have_three_corners,
+    merge_exactly,
+    signed_volumes,
+    sums_by_index,
+    unit_vectors,
+)
 
 if TYPE_CHECKING:
     import trimesh
@@ -39,8 +48,7 @@ def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), a share of the volume, got {share}; 0.001 is a thousandth")
     vertices, faces = _arrays(mesh)
-    ends = np.concatenate([faces[:, :2], faces[:, 1:]])
-    part = components(ends[:, 0], ends[:, 1], len(vertices))[faces[:, 0]]
+    part = components(faces[:, :2].ravel(), faces[:, 1:].ravel(), len(vertices))[faces[:, 0]]
     volumes = np.bincount(part, weights=_volumes(vertices, faces))
     total = abs(float(volumes.sum()))
     kept = np.abs(volumes) >= share * total
@@ -51,8 +59,7 @@ def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     dropped = np.unique(part[~stays])
     percent = 100 * float(np.abs(volumes[dropped]).sum()) / total if total else 0
     log.info("dropped %d floaters of %d faces, %.2g%% of the volume", len(dropped), (~stays).sum(), percent)
-    used, numbers = np.unique(faces[stays], return_inverse=True)
-    return trimesh.Trimesh(vertices[used], numbers.reshape(-1, 3), process=False)
+    return trimesh.Trimesh(*_compact(vertices, faces[stays]), process=False)
 
 
 def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | None = None) -> trimesh.Trimesh:
@@ -120,17 +127,11 @@ def smooth_normals(
         ahead, behind = values.reshape(3, 2, -1).transpose(1, 2, 0)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits: the faces decide
             gradient[start : start + len(some)] = behind - ahead
-    corners = vertices[faces]
-    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    weighted = np.stack(
-        [np.bincount(faces.reshape(-1), np.repeat(areas[:, k], 3), len(vertices)) for k in range(3)], axis=1
-    )
+    by_area = sums_by_index(faces.reshape(-1), np.repeat(cross_products(vertices[faces]), 3, axis=0), len(vertices))
     normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
-    for source in (weighted, gradient):
-        largest = np.abs(source).max(axis=1)
-        good = np.isfinite(largest) & (largest > 0)
-        scaled = source[good] / largest[good, None]  # so that no square under- or overflows
-        normals[good] = scaled / np.linalg.norm(scaled, axis=1)[:, None]
+    for source in (by_area, gradient):
+        usable = np.isfinite(source).all(axis=1) & source.any(axis=1)
+        normals[usable] = unit_vectors(source[usable])
     return normals
 
 
@@ -143,8 +144,7 @@ def _arrays(mesh: trimesh.Trimesh) -> tuple[Floats, Ints]:
 
 def _volumes(vertices: Floats, faces: Ints) -> Floats:
     """The signed volume between each face and the middle of the mesh."""
-    a, b, c = np.moveaxis((vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2)[faces], 1, 0)
-    return np.asarray(np.einsum("ij,ij->i", a, np.cross(b, c)) / 6)
+    return signed_volumes(vertices, faces, (vertices.min(axis=0) + vertices.max(axis=0)) / 2)
 
 
 def _fault(vertices: Floats, faces: Ints, *, degenerate: bool = True) -> str:
@@ -158,16 +158,14 @@ def _faults(vertices: Floats, faces: Ints, degenerate: bool) -> Iterator[str]:
         return
     if not np.isfinite(vertices).all():
         yield "vertices that are not finite"
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    if (start == end).any():
+    if not have_three_corners(faces).all():
         yield "faces with a corner twice"
-    ahead, back = np.sort(start * len(vertices) + end), np.sort(end * len(vertices) + start)
-    if not np.array_equal(ahead, back):
+    edges = HalfEdges.of(faces, len(vertices))
+    if edges.balance.any():
         yield "edges that are open, or of faces turned differently"
-    if (np.diff(ahead) == 0).any():
+    if (edges.count > 2).any():
         yield "edges of more than two faces"
-    corners = np.sort(faces, axis=1)
-    if len(np.unique(corners, axis=0)) < len(corners):
+    if len(merge_exactly(np.sort(faces, axis=1))[0]) < len(faces):
         yield "faces twice"
     if degenerate and len(_flat(vertices, faces)):
         yield "faces without area"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ff3d.files import write_whole
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.sampling import sample_surface
+from ff3d.geometry.triangles import unit_vectors
 
 if TYPE_CHECKING:
     import trimesh
@@ -32,8 +33,7 @@ def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000
     corners, normals = mesh.vertices[mesh.faces[face]], mesh.vertex_normals[mesh.faces[face]]
     share = _barycentric(points, corners)
     blended = np.einsum("nk,nkd->nd", share, normals)
-    length = np.linalg.norm(blended, axis=1, keepdims=True)
-    blended = np.where(length > 0, blended / np.where(length > 0, length, 1.0), mesh.face_normals[face])
+    blended = np.where(blended.any(axis=1, keepdims=True), unit_vectors(blended), mesh.face_normals[face])
     with write_whole(path) as temporary:
         np.savetxt(temporary, np.concatenate([points, blended], axis=1), fmt=["%.12g"] * 3 + ["%.6f"] * 3)
 

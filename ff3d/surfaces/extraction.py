@@ -13,7 +13,8 @@ import psutil
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Floats
+from ff3d.geometry.triangles import signed_volumes
 from ff3d.surfaces.grid_levels import (
     BATCH,
     BYTES_A_CELL,
@@ -249,7 +250,7 @@ def _mesh(search: Search, level: Level, cells: Cells, cases: Cases) -> trimesh.T
             for k in range(3):
                 owner = around[begin[which, triangle, k], chosen]
                 faces[first[chosen] + triangle, k] = numbers[owner, axes[which, triangle, k]]
-        volume += _volume(vertices, faces[first[0] : ends[some][-1]], search.frame.middle)
+        volume += float(signed_volumes(vertices, faces[first[0] : ends[some][-1]], search.frame.middle).sum())
     assert volume > 0, "marching cubes gave a mesh that is inside out"
     shape = trimesh.Trimesh(vertices, faces, process=False)
     shape.metadata["evaluations"] = search.evaluations
@@ -282,9 +283,3 @@ def _place(search: Search, level: Level, cells: Cells, numbers: Cells, vertices:
         within = np.minimum(a, b) > -2 * HUGE  # not on the border, where the function is not asked
         share[within] = search.roots(low[within], high[within], a[within], b[within])
     vertices[number] = low + (high - low) * np.clip(share, MARGIN, 1 - MARGIN)[:, None]
-
-
-def _volume(vertices: Floats, faces: Ints, origin: Floats) -> float:
-    """Signed volume between faces and a point, by the divergence theorem."""
-    a, b, c = (vertices[faces[:, k]] - origin for k in range(3))
-    return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from ff3d.files import write_text
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.triangles import have_three_corners, sums_by_index, unit_vectors
 from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.statistics import curve, sweep
 from ff3d.studies.study import Study
 from ff3d.studies.task import reference
+from ff3d.views.color import to_srgb
 from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
 from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made
 
@@ -157,9 +159,7 @@ def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = N
         "indices": _base64(triangles.astype("<u4").tobytes()),
     }
     if error is not None:
-        linear = error_color(error)
-        color = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-        packed["colors"] = _base64(np.rint(255 * np.clip(color, 0, 1)).astype(np.uint8)[which].tobytes())
+        packed["colors"] = _base64(np.rint(255 * to_srgb(error_color(error))).astype(np.uint8)[which].tobytes())
     return packed
 
 
@@ -170,11 +170,11 @@ def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
     crease: edges that are sharp stay sharp.
     """
     corners = vertices[faces]
-    ahead, back = (_unit(np.roll(corners, -turn, axis=1) - corners) for turn in (1, 2))
-    flat = _unit(np.cross(ahead[:, 0], back[:, 0]))
+    ahead, back = (unit_vectors(np.roll(corners, -turn, axis=1) - corners) for turn in (1, 2))
+    flat = unit_vectors(np.cross(ahead[:, 0], back[:, 0]))
     # by angle: so the faces of a box weigh the same at its corner, whichever way they are cut in two
     weights = (flat[:, None] * np.arccos(np.clip((ahead * back).sum(axis=2), -1, 1))[:, :, None]).reshape(-1, 3)
-    smooth = _unit(np.stack([np.bincount(faces.reshape(-1), weights[:, i], len(vertices)) for i in range(3)], axis=1))
+    smooth = unit_vectors(sums_by_index(faces.reshape(-1), weights, len(vertices)))
     normals = np.rint(127 * smooth).astype(np.int8)
     each = smooth[faces]
     sharp = np.einsum("fkj,fj->fk", each, flat) < CREASE
@@ -184,11 +184,6 @@ def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
     if len(split) > max(CORNERS, len(vertices)):
         return faces, np.arange(len(vertices)), normals
     return numbers.reshape(-1, 3), split[:, 0], split[:, 1:].astype(np.int8)
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1))
 
 
 def _small(mesh: Trimesh, most: int) -> Trimesh:
@@ -215,13 +210,13 @@ def _small(mesh: Trimesh, most: int) -> Trimesh:
         _, number = np.unique(grid, axis=0, return_inverse=True)
         number = number.reshape(-1)
         merged = number[faces]
-        whole = (merged != np.roll(merged, 1, axis=1)).all(axis=1)
-        _, first = np.unique(np.sort(merged[whole], axis=1), axis=0, return_index=True)
+        merged = merged[have_three_corners(merged)]
+        _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
         if len(first) <= most:
             break
     counts = np.bincount(number)
-    means = np.stack([np.bincount(number, vertices[:, i]) / counts for i in range(3)], axis=1)
-    return trimesh.Trimesh(means, merged[whole][first], process=False)
+    means = sums_by_index(number, vertices, len(counts)) / counts[:, None]
+    return trimesh.Trimesh(means, merged[first], process=False)
 
 
 def _charts(study: Study) -> list[dict[str, Any]]:

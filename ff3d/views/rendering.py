@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.files import write_whole
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.triangles import cross_products, unit_vectors
+from ff3d.views.color import to_linear, to_srgb
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -136,7 +138,7 @@ class Camera:
         x = ((np.arange(columns) + 0.5) / columns - 0.5) / self.zoom + self.shift[0]
         y = (rows / 2 - np.arange(rows) - 0.5) / columns / self.zoom + self.shift[1]
         through = np.stack([*np.meshgrid(x, y), np.zeros((rows, columns))], axis=-1) - eye
-        return eye, _unit(through)
+        return eye, unit_vectors(through)
 
 
 @dataclass(frozen=True)
@@ -194,11 +196,11 @@ class Surface:
         weights = np.stack([1 - u - v, u, v], axis=1)[:, :, None]
         triangles = self.vertices[corners]
         points = (triangles * weights).sum(axis=1)
-        flat = _unit(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]))
+        flat = unit_vectors(cross_products(triangles))
         smooth = self._normals[corners]
         sharp = ~((smooth * flat[:, None]).sum(axis=2) >= CREASE)  # also where the normal is not a number
         smooth[sharp] = np.broadcast_to(flat[:, None], smooth.shape)[sharp]
-        normals = _unit((smooth * weights).sum(axis=1))
+        normals = unit_vectors((smooth * weights).sum(axis=1))
         to_eye = -rays[hit]
         back = _dot(flat, to_eye) < 0
         turn = np.where(back, -1.0, 1.0)[:, None]
@@ -210,7 +212,7 @@ class Surface:
         """Light on each sample that hits: diffuse (n, 3), to multiply with the colour, and gloss (n, 1), to add."""
         if not len(view.points):
             return np.zeros((0, 3)), np.zeros((0, 1))
-        n, key = view.normals, _unit(np.array([-0.55, 0.75, 0.65]))
+        n, key = view.normals, unit_vectors(np.array([-0.55, 0.75, 0.65]))
         start, flat = (view.points + LIFT * view.flat).astype(np.float32), view.flat.astype(np.float32)
         # Each 4 x 4 samples share one even set of directions; the box over them below leaves no grain.
         row, column = np.nonzero(view.mask)
@@ -226,11 +228,11 @@ class Surface:
         sun = (self.cast(start, ray, 4.0) >= 4.0) | (_dot(ray, flat) <= 0)
         sky, shadow = _smooth(np.stack([sky / SKY_RAYS, sun], axis=1), view).T
         diffuse = np.clip(n @ key, 0, 1) * (0.3 + 0.7 * shadow)
-        fill = np.clip(n @ _unit(np.array([0.85, 0.1, 0.5])), 0, 1) * sky
-        rim = np.clip(n @ _unit(np.array([0.3, 0.5, -0.8])), 0, 1) * sky
+        fill = np.clip(n @ unit_vectors(np.array([0.85, 0.1, 0.5])), 0, 1) * sky
+        rim = np.clip(n @ unit_vectors(np.array([0.3, 0.5, -0.8])), 0, 1) * sky
         ambient = (0.75 + 0.25 * n[:, 1]) * sky
         light = np.stack([diffuse, fill, rim, ambient], axis=1) @ LIGHTS
-        gloss = np.clip(_dot(n, _unit(key + view.to_eye)), 0, 1) ** 24 * shadow * sky
+        gloss = np.clip(_dot(n, unit_vectors(key + view.to_eye)), 0, 1) ** 24 * shadow * sky
         return light, 0.05 * gloss[:, None]
 
 
@@ -265,8 +267,8 @@ def framed(mesh: Trimesh, size: Size) -> Camera:
 def clay_picture(surface: Surface, view: View, color: Vector = CLAY, ground: Vector = WHITE) -> Picture:
     """What `surface` shows in `view` as lit clay; see `render`."""
     light, gloss = surface.light(view)
-    canvas = np.tile(_linear(ground), (*view.mask.shape, 1))
-    albedo = np.where(view.back[:, None], _linear(color) * INNER, _linear(color))
+    canvas = np.tile(to_linear(ground), (*view.mask.shape, 1))
+    albedo = np.where(view.back[:, None], to_linear(color) * INNER, to_linear(color))
     canvas[view.mask] = albedo * light + gloss
     return developed(canvas)
 
@@ -320,7 +322,7 @@ def error_picture(surface: Surface, truth: Surface, size: Size, inside: Inside, 
         raise ValueError(f"scale must be positive, got {scale}")
     camera, unit = surface.camera, scale * _longest_side(truth.mesh)
     view, wanted = surface.seen(camera, size), truth.seen(camera, size)
-    canvas = np.tile(_linear(WHITE), (*view.mask.shape, 1))
+    canvas = np.tile(to_linear(WHITE), (*view.mask.shape, 1))
     # Light varies from sample to sample; the error is asked once a pixel, at one of its samples.
     row, column = np.nonzero(view.mask)
     _, first, pixel = np.unique(row // SAMPLES * size[0] + column // SAMPLES, return_index=True, return_inverse=True)
@@ -329,14 +331,14 @@ def error_picture(surface: Surface, truth: Surface, size: Size, inside: Inside, 
     canvas[view.mask] = error_color(error)[pixel] * (0.15 + 0.75 * light) + gloss
     missing = wanted.mask & (wanted.depth < view.depth - 5 * unit / camera.width)
     facing = _dot(wanted.normals, wanted.to_eye)[missing[wanted.mask], None]
-    veil = _linear(GHOST) * (0.5 + 0.5 * facing)
+    veil = to_linear(GHOST) * (0.5 + 0.5 * facing)
     canvas[missing] = 0.3 * canvas[missing] + 0.7 * veil
     return developed(canvas)
 
 
 def error_color(error: Floats) -> Floats:
     """error (n,), in units of the scale -> linear colour (n, 3)."""
-    stops = np.stack([_linear(color) for color in (LACKING, RIGHT, EXTRA)])
+    stops = np.stack([to_linear(color) for color in (LACKING, RIGHT, EXTRA)])
     return np.stack([np.interp(error, [-1.0, 0.0, 1.0], stops[:, i]) for i in range(3)], axis=-1)
 
 
@@ -344,17 +346,9 @@ def developed(canvas: Floats) -> Picture:
     """Linear samples -> sRGB pixels, each the mean of its samples."""
     rows, columns = canvas.shape[:2]
     boxes = np.clip(canvas, 0, 1).reshape(rows // SAMPLES, SAMPLES, columns // SAMPLES, SAMPLES, 3)
-    value = boxes.mean(axis=(1, 3))
-    value = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
-    return np.asarray(value * 255 + 0.5, dtype=np.uint8)
+    return np.asarray(to_srgb(boxes.mean(axis=(1, 3))) * 255 + 0.5, dtype=np.uint8)
 
 
-def _linear(color: Vector) -> Floats:
-    value = np.asarray(color, dtype=np.float64)
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-# Letters that Pillow's own font lacks: times, dashes, minus, sigma, gamma, squared.
 _DITHER = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's 4 x 4: neighbours far apart
 
 
@@ -401,19 +395,14 @@ def _smooth(values: Floats, view: View) -> Floats:
 
 def _axes(direction: ArrayLike, up: ArrayLike) -> Floats:
     """Rows: right, up, back (towards the eye)."""
-    back = _unit(np.asarray(direction, dtype=np.float64))
-    right = _unit(np.cross(np.asarray(up, dtype=np.float64), back))
+    back = unit_vectors(np.asarray(direction, dtype=np.float64))
+    right = unit_vectors(np.cross(np.asarray(up, dtype=np.float64), back))
     return np.stack([right, np.cross(back, right), back])
 
 
 def _dot(a: Any, b: Any) -> Any:
     """Row by row, (n, k) and (n, k) -> (n,)."""
     return np.einsum("ij,ij->i", a, b)
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.sqrt(np.einsum("...i,...i", vectors, vectors))[..., None]
-    return vectors / np.where(length > 0, length, 1)
 
 
 def _vector(values: Floats) -> Vector:
