@@ -34,58 +34,37 @@ class ExtractCommand:
     simplify_error: float | None = None
     """simplify as far as the surface moves by less than this, input units"""
     smooth_normals: bool = False
-    """vertex normals from the field's gradient, not from the faces around; asks it six times for each vertex"""
+    """vertex normals from the field's gradient, not from the faces around; six queries for each vertex"""
     points: int = 100_000
     """points in an .xyz"""
     method: Literal["sparse", "dense"] = "sparse"
-    """dense: ask about every grid point, to be sure that no part is missed"""
+    """dense: evaluate every grid point, to be sure that no part is missed"""
     max_memory: float | None = None
     """gigabytes that may be used (default: what is available)"""
     device: str = "auto"
     """auto, cpu, cuda or mps"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.formats.writers import WRITERS, save_mesh
-        from ff3d.geometry.triangles import signed_volume
-        from ff3d.surfaces.cleaning import drop_floaters, simplify, smooth_normals
-        from ff3d.surfaces.export import save_points, save_voxels
-
         begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
-        ending = output.suffix.lower()
-        if ending not in (*WRITERS, ".xyz", ".npz"):
-            raise ValueError(f"{output}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
-        cleaning = self.drop_floaters, self.simplify, self.simplify_error
-        if ending == ".npz" and (self.refine or self.smooth_normals or cleaning != (None, None, None)):
-            raise ValueError(
-                f"{output}: voxels have no vertices to refine, simplify or clean; leave these out, or give .ply"
-            )
-        if self.points < 1:
-            raise ValueError(f"--points must be at least 1, got {self.points}")
-        field = load_field_of(self.run, self.device)
-        if ending == ".npz":
-            inside = save_voxels(field.logits, field.bounds, output, resolution=self.resolution, progress=True)
-            say(f"{inside:.2%} of the voxels are inside, {time.perf_counter() - begun:.1f} s")
-            say(f"results: {output}")
-            return 0
-        memory = None if self.max_memory is None else round(self.max_memory * 1e9)
-        shape = field.extract_mesh(
-            self.resolution, method=self.method, refine=self.refine, max_memory=memory, progress=True
+        done = load_field_of(self.run, self.device).export(
+            output,
+            resolution=self.resolution,
+            method=self.method,
+            refine=self.refine,
+            max_memory=None if self.max_memory is None else round(self.max_memory * 1e9),
+            drop_floaters=self.drop_floaters,
+            simplify=self.simplify,
+            simplify_error=self.simplify_error,
+            smooth_normals=self.smooth_normals,
+            points=self.points,
+            progress=True,
         )
-        if self.drop_floaters is not None:
-            shape = drop_floaters(shape, self.drop_floaters)
-        if self.simplify is not None or self.simplify_error is not None:
-            shape = simplify(shape, faces=self.simplify, error=self.simplify_error)
-        if self.smooth_normals:
-            cell = float((field.bounds[1] - field.bounds[0]).max()) / self.resolution
-            shape.vertex_normals = smooth_normals(shape, field.logits, cell / 2)  # type: ignore[method-assign]
-        if ending == ".xyz":
-            save_points(shape, output, count=self.points)
+        seconds = time.perf_counter() - begun
+        if done.inside is None:
+            say(f"{done.faces:,} faces, closed, volume {done.volume:.6g}, {seconds:.1f} s")
         else:
-            save_mesh(shape, output)
-        volume = signed_volume(shape)
-        took = time.perf_counter() - begun
-        say(f"{len(shape.faces):,} faces, closed, volume {volume:.6g}, {took:.1f} s")
+            say(f"{done.inside:.2%} of the voxels are inside, {seconds:.1f} s")
         say(f"results: {output}")
         return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from ff3d.geometry.surface_cells import SurfaceCells
 
 if TYPE_CHECKING:
     import trimesh
+
+    from ff3d.surfaces.export import Export
 
 OUTSIDE_LOGIT = -100.0
 FAR_LOGIT = 10.0  # that of a field of distances far from the surface, about, and of what a guard answers
@@ -123,12 +126,27 @@ class OccupancyField(Network):
         """
         from ff3d.surfaces.extraction import extract_mesh
 
-        def guide(centers: NDArray[np.float64], side: float) -> NDArray[np.bool_]:
-            assert self.surface is not None
-            return self.surface(self.cube.to_unit(centers), side / self.cube.scale)
-
-        settings.setdefault("guide", None if self.surface is None else guide)
+        settings.setdefault("guide", self._guide)
         return extract_mesh(self.logits, self.bounds, resolution=resolution, **settings)
+
+    def export(self, path: str | Path, **settings: Any) -> Export:
+        """Extract the field's surface, clean it, and write it to a file by its ending: all that `ff3d extract` does.
+
+        path: .ply, .obj, .stl, .glb: a watertight mesh in input coordinates; .xyz: points on it; .npz: voxels.
+        settings: those of `ff3d.surfaces.export.export_surface`: resolution, refine, drop_floaters, simplify, ...
+        """
+        from ff3d.surfaces.export import export_surface
+
+        settings.setdefault("guide", self._guide)
+        return export_surface(self.logits, self.bounds, path, **settings)
+
+    @property
+    def _guide(self) -> Callable[[NDArray[np.float64], float], NDArray[np.bool_]] | None:
+        """Whether cubes, centers (n, 3) and side in input coordinates, meet a cell that `surface` touches."""
+        cells = self.surface
+        if cells is None:
+            return None
+        return lambda centers, side: cells(self.cube.to_unit(centers), side / self.cube.scale)
 
     def round_to(self, storage: str) -> None:
         """Round every number to what a file of this storage holds, and save to such a file from now on."""

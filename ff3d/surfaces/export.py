@@ -1,8 +1,9 @@
-"""What leaves ff3d besides meshes: points of a surface with normals, and voxels."""
+"""A function's surface to a file, in one call: a mesh in any format, points on it with normals, or voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,106 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from ff3d.files import write_whole
+from ff3d.formats.writers import WRITERS, save_mesh
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.sampling import sample_surface
-from ff3d.geometry.triangles import unit_vectors
+from ff3d.geometry.triangles import signed_volume, unit_vectors
+from ff3d.surfaces import cleaning
+from ff3d.surfaces.extraction import extract_mesh
+from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:
     import trimesh
 
 CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export_surface` wrote.
+
+    faces: of the mesh, 0 for voxels.  volume: that it encloses, or that of the voxels inside, input units^3.
+    inside: the share of the voxels that is inside; None for a mesh or points.  seconds: of the whole call.
+    """
+
+    path: Path
+    faces: int
+    volume: float
+    inside: float | None
+    seconds: float
+
+
+def export_surface(
+    logits: Logits,
+    bounds: ArrayLike,
+    path: str | Path,
+    *,
+    resolution: int = 256,
+    method: str = "sparse",
+    guide: Guide | None = None,
+    refine: int = 0,
+    max_memory: int | None = None,
+    drop_floaters: float | None = None,
+    simplify: int | None = None,
+    simplify_error: float | None = None,
+    smooth_normals: bool = False,
+    points: int = 100_000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Export:
+    """Extract the surface {logits = 0} in a box, clean it, and write it to a file by its ending.
+
+    .ply, .obj, .stl, .glb: the closed mesh, outward, in the box's coordinates.  .xyz: `points` points on it with
+    normals (`save_points`, with `seed`).  .npz: voxels (`save_voxels`), with none of the options for meshes.
+    logits, bounds, resolution, method, guide, refine, max_memory, progress: as for `extract_mesh`.
+    drop_floaters: drop parts of less than this share of the volume.  simplify: to about so many faces;
+    simplify_error: as far as the surface moves by less than this, input units; give one of both at most.
+    smooth_normals: vertex normals from the gradient of the logits, by six queries a vertex.
+
+    Raises ValueError for another ending or options that do not go together, before anything is evaluated; else what
+    `extract_mesh`, `drop_floaters`, `simplify` and `smooth_normals` raise.
+    """
+    begun = time.perf_counter()
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in (*WRITERS, ".xyz", ".npz"):
+        raise ValueError(f"{path}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
+    if points < 1:
+        raise ValueError(f"points must be at least 1, got {points}")
+    if simplify is not None and simplify_error is not None:
+        raise ValueError(f"give either simplify or simplify_error, got {simplify} and {simplify_error}")
+    box = np.asarray(bounds, dtype=np.float64)
+    if ending == ".npz":
+        if refine or smooth_normals or (drop_floaters, simplify, simplify_error) != (None, None, None):
+            raise ValueError(
+                f"{path}: voxels have no vertices to refine, simplify or clean; leave these out, or give .ply"
+            )
+        inside = save_voxels(logits, box, path, resolution=resolution, progress=progress)
+        spacing = float((box[1] - box[0]).max()) / resolution
+        volume = inside * float(np.prod(_voxels_along(box, spacing))) * spacing**3
+        return Export(path, 0, volume, inside, time.perf_counter() - begun)
+    mesh = extract_mesh(
+        logits,
+        box,
+        resolution=resolution,
+        method=method,
+        guide=guide,
+        refine=refine,
+        max_memory=max_memory,
+        progress=progress,
+    )
+    if drop_floaters is not None:
+        mesh = cleaning.drop_floaters(mesh, drop_floaters)
+    if simplify is not None or simplify_error is not None:
+        mesh = cleaning.simplify(mesh, faces=simplify, error=simplify_error)
+    if smooth_normals:
+        cell = float((box[1] - box[0]).max()) / resolution
+        mesh.vertex_normals = cleaning.smooth_normals(mesh, logits, cell / 2)  # type: ignore[method-assign]
+    if ending == ".xyz":
+        save_points(mesh, path, count=points, seed=seed)
+    else:
+        save_mesh(mesh, path)
+    return Export(path, len(mesh.faces), signed_volume(mesh), None, time.perf_counter() - begun)
 
 
 def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000, seed: int = 0) -> None:
@@ -39,7 +132,7 @@ def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000
 
 
 def save_voxels(
-    logits: Callable[[Floats], NDArray[np.floating]],
+    logits: Logits,
     bounds: ArrayLike,
     path: str | Path,
     *,
@@ -59,7 +152,7 @@ def save_voxels(
         box = [low.tolist(), high.tolist()]
         raise ValueError(f"expected a box (2, 3) that is not flat and a resolution from 1, got {box}, {resolution}")
     spacing = float((high - low).max()) / resolution
-    shape = np.maximum(1, np.ceil((high - low) / spacing - 1e-9)).astype(int)
+    shape = _voxels_along(np.stack([low, high]), spacing)
     origin = (low + high) / 2 - shape * spacing / 2
     occupancy = np.zeros(shape, dtype=bool)
     flat = occupancy.reshape(-1)
@@ -72,6 +165,11 @@ def save_voxels(
     with write_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, occupancy=occupancy, origin=origin, spacing=np.array(spacing))
     return float(occupancy.mean())
+
+
+def _voxels_along(box: Floats, spacing: float) -> NDArray[np.int64]:
+    """How many voxels of a side cover each side of a box (2, 3): (3,)."""
+    return np.maximum(1, np.ceil((box[1] - box[0]) / spacing - 1e-9)).astype(np.int64)
 
 
 def _barycentric(points: Floats, corners: Floats) -> Floats:

@@ -10,6 +10,7 @@ import trimesh
 
 from ff3d.cli.main import _parse, main
 from ff3d.cli.settings import given
+from ff3d.fields.field import load_field
 from ff3d.settings import OPTIONS, make_config
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,18 @@ def test_dense_and_sparse_give_the_same_file(run, tmp_path):
         path = tmp_path / f"{method}.ply"
         assert main(["extract", str(run), "--resolution", "130", "--method", method, "-o", str(path)]) == 0
     assert (tmp_path / "dense.ply").read_bytes() == (tmp_path / "sparse.ply").read_bytes()
+
+
+def test_export_from_python_writes_the_file_of_the_command(run, tmp_path):
+    options = ["--resolution", "64", "--refine", "2", "--simplify", "600", "--smooth-normals"]
+    assert main(["extract", str(run), *options, "-o", str(tmp_path / "command.ply")]) == 0
+    field = load_field(run / "field.safetensors")
+    settings = {"resolution": 64, "refine": 2, "simplify": 600, "smooth_normals": True}
+    written = field.export(tmp_path / "python.ply", **settings)
+    assert (tmp_path / "python.ply").read_bytes() == (tmp_path / "command.ply").read_bytes()
+    shape = trimesh.load(written.path, force="mesh")
+    assert written.faces == len(shape.faces) <= 600
+    assert written.volume == pytest.approx(shape.volume, rel=1e-5)
 
 
 def test_extract_writes_points_and_voxels(run, tmp_path, capsys):
