@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Fields fitted to broken meshes of which the truth is known: labels or distances as targets, beside a plain fit.
 
-    benchmarks/broken_fits.py [--cases 40] [--first 0] [--seconds 6] [--points 100000] [--arms fast ...] [--out FILE]
-                              [--parts 0]
+    benchmarks/broken_fits.py [--cases 40] [--first 0] [--seconds 6] [--points 100000] [--variants fast ...]
+                              [--out FILE] [--parts 0]
 
 Cases and points are those of benchmarks/broken.py, without the sheets, which have no inside; or with --parts, heaps of
 so many boxes that overlap, most of whose surface lies hidden in the solid. IoU is of the field with
 the exact solid: uniform, and at N(0, 0.01 side) about the mesh's surface. The labels that the field learned are scored
-beside it: no field is meant to be better. An arm that fails on a case scores 0 there, and the reason is printed.
-Arms take turns case by case. One line a case goes to --out as JSON.
+beside it: no field is meant to be better. A variant that fails on a case scores 0 there, and the reason is printed.
+Variants take turns case by case. One line a case goes to --out as JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import ff3d
 from ff3d.metrics import iou_of_labels
 from ff3d.shapes.broken import CUT, GROUPS, BrokenMesh, broken_mesh
 
-ARMS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "fast": {"preset": "fast"},
     "fast, labels": {"preset": "fast", "target": "occupancy"},
     "gaussian, plain": {"preset": "plain", "mapping": "gaussian"},
@@ -57,23 +57,23 @@ def heap(seed: int, parts: int) -> BrokenMesh:
     return BrokenMesh(f"{parts} boxes", mesh, (f"{CUT}: heap",), 0.0, True, contains)
 
 
-def measured(case: BrokenMesh, seed: int, arms: list[str], seconds: float, points: int) -> dict[str, Any]:
-    """The IoU of each arm on a case, uniform and near."""
+def measured(case: BrokenMesh, seed: int, variants: list[str], seconds: float, points: int) -> dict[str, Any]:
+    """The IoU of each variant on a case, uniform and near."""
     asked, kept = case_points(case, points, seed)
     truth = case.contains(asked)
     row: dict[str, Any] = {"seed": seed, "name": case.name, "faces": len(case.mesh.faces), "faults": case.faults}
     row |= {"iou": {}, "failures": {}}
-    for arm in (LABELS, *arms):
+    for variant in (LABELS, *variants):
         try:
             contains = (
                 ff3d.make_oracle(case.mesh)
-                if arm == LABELS
-                else ff3d.fit(case.mesh, seconds=seconds, **ARMS[arm]).contains
+                if variant == LABELS
+                else ff3d.fit(case.mesh, seconds=seconds, **VARIANTS[variant]).contains
             )
             found = contains(asked)
-            row["iou"][arm] = [iou_of_labels(found[part], truth[part]) for part in kept]
+            row["iou"][variant] = [iou_of_labels(found[part], truth[part]) for part in kept]
         except (ValueError, RuntimeError) as error:
-            row["iou"][arm], row["failures"][arm] = [0.0, 0.0], str(error)
+            row["iou"][variant], row["failures"][variant] = [0.0, 0.0], str(error)
     return row
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--parts", type=int, default=0)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     rows = []
@@ -93,26 +93,26 @@ def main() -> None:
         case = heap(seed, options.parts) if options.parts else broken_mesh(seed)
         if not case.enclosing:
             continue
-        rows.append(row := measured(case, seed, options.arms, options.seconds, options.points))
+        rows.append(row := measured(case, seed, options.variants, options.seconds, options.points))
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     print(f"| {len(rows)} cases, {options.seconds:g} s | uniform | near | worst uniform | worst near | failed |")
     print("|---|---:|---:|---:|---:|---:|")
-    for arm in (LABELS, *options.arms):
-        scores = np.array([row["iou"][arm] for row in rows])
+    for variant in (LABELS, *options.variants):
+        scores = np.array([row["iou"][variant] for row in rows])
         numbers = " | ".join(f"{it:.4f}" for it in (*scores.mean(axis=0), *scores.min(axis=0)))
-        print(f"| {arm} | {numbers} | {sum(arm in row['failures'] for row in rows)} |")
-    print("\nMean IoU near the surface by fault:\n\n| cases with | " + " | ".join((LABELS, *options.arms)) + " |")
-    print("|---" + "|---:" * (1 + len(options.arms)) + "|")
+        print(f"| {variant} | {numbers} | {sum(variant in row['failures'] for row in rows)} |")
+    print("\nMean IoU near the surface by fault:\n\n| cases with | " + " | ".join((LABELS, *options.variants)) + " |")
+    print("|---" + "|---:" * (1 + len(options.variants)) + "|")
     for group in GROUPS:
         chosen = [row for row in rows if any(it.startswith(group) for it in row["faults"])]
         if chosen:
-            means = [np.mean([row["iou"][arm][1] for row in chosen]) for arm in (LABELS, *options.arms)]
+            means = [np.mean([row["iou"][variant][1] for row in chosen]) for variant in (LABELS, *options.variants)]
             print(f"| {group} ({len(chosen)}) | " + " | ".join(f"{it:.4f}" for it in means) + " |")
     for row in rows:
-        for arm, why in row["failures"].items():
-            print(f"{row['seed']} {row['name']}, {arm}: {why}")
+        for variant, why in row["failures"].items():
+            print(f"{row['seed']} {row['name']}, {variant}: {why}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
 from ff3d.studies.task import evaluate
 
-ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hash, guarded, distance": ("small", {"log2_table": 12}),
     "hash, not guarded, distance": ("small", {"log2_table": 12, "guarded": False, "uniform": 0.5}),
     "gaussian, not guarded, distance": (
@@ -64,16 +64,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--resolution", type=int, default=256)
     options = parser.parse_args()
-    heads = ["arm", "mesh", "seed", "parameters", "all voxels", *TEST_KINDS, "steps", "M samples/s", "M voxels/s"]
+    heads = ["variant", "mesh", "seed", "parameters", "all voxels", *TEST_KINDS, "steps", "M samples/s", "M voxels/s"]
     print("| " + " | ".join(heads) + " |\n|---|---" + "|---:" * (len(heads) - 2) + "|")
-    means: dict[str, list[list[float]]] = {name: [] for name in ARMS}
+    means: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
     for name in options.names:
         mesh = ff3d.load_mesh(options.folder / "meshes" / f"{name}.obj")
         tests = load_test_sets(options.folder / "testsets" / f"{name}.npz")
         centers = voxels(mesh, options.resolution)
         truth = ff3d.WindingNumberOracle(mesh)(centers)
         for seed in options.seeds:
-            for arm, (preset, settings) in ARMS.items():
+            for variant, (preset, settings) in VARIANTS.items():
                 config = make_config(preset, seconds=options.seconds, seed=seed, **{"storage": "float32"} | settings)
                 fit = train(mesh, config, held_out={})
                 if fit.progress.interrupted:
@@ -85,10 +85,10 @@ def main() -> None:
                 scores += list(evaluate(fit.field.contains, tests).values())
                 speed = fit.progress.step * config.optimiser.batch_size / fit.progress.seconds / 1e6
                 row = [*scores, fit.progress.step, speed, len(centers) / seconds / 1e6]
-                means[arm].append(row)
-                print(_line([arm, name, str(seed), f"{fit.field.parameter_count:,}"], row), flush=True)
-    for arm, rows in means.items():
-        print(_line([arm, "mean", "", ""], list(np.mean(rows, axis=0))))
+                means[variant].append(row)
+                print(_line([variant, name, str(seed), f"{fit.field.parameter_count:,}"], row), flush=True)
+    for variant, rows in means.items():
+        print(_line([variant, "mean", "", ""], list(np.mean(rows, axis=0))))
 
 
 def _line(labels: list[str], row: list[float]) -> str:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What each part is worth: mappings, targets, samples and optimizers at equal seconds, one table and one picture.
 
-    benchmarks/arms.py FOLDER --set arms --seconds 20 --out runs/arms [--names dragon buddha armadillo] [--seeds 0 1 2]
+    benchmarks/variants.py FOLDER --set variants --seconds 20 --out runs/variants
+                           [--names dragon buddha armadillo] [--seeds 0 1 2]
 
 FOLDER holds meshes/NAME.obj and testsets/NAME.npz. Each fit is a run folder under OUT with a row.json; the same command
-again goes on where it was. Fits run one after another in this process, arm by arm within each mesh and seed, so that a
-slow hour of the machine falls on all arms alike. Prints a table in Markdown, and draws IoU near the surface against
+again resumes where it was. Fits run one after another in this process, variant by variant within each mesh and seed, so
+that a slow hour of the machine falls on all variants alike. Prints a table in Markdown, and draws IoU near the surface against
 seconds of labelling and training (means over meshes and seeds, of held-out points) to OUT/SET.png; that needs
 `pip install 'ff3d[benchmarks]'`.
 
@@ -32,7 +33,7 @@ from ff3d.settings import make_config
 from ff3d.studies.statistics import curve, summary
 from ff3d.studies.task import Row, Task, perform
 
-Arms = dict[str, dict[str, Any]]
+Variants = dict[str, dict[str, Any]]
 
 PLAIN = {"uniform": SamplingConfig.uniform, "widths": SamplingConfig.widths}
 LOWEST = 0.5  # IoU, the lower end of the picture
@@ -47,8 +48,8 @@ TUNED = {
     "schedule": "linear",
 }
 WAVES = {"mapping": "none", "width": 256, "depth": 4}
-SETS: dict[str, Arms] = {
-    "arms": {
+SETS: dict[str, Variants] = {
+    "variants": {
         "fast: hash, distance, guarded": {},
         "grid": {"mapping": "grid"},
         "planes": {"mapping": "planes"},
@@ -80,12 +81,12 @@ SETS: dict[str, Arms] = {
 }
 
 
-def rows_of(arms: Arms, options: argparse.Namespace) -> dict[str, list[Row]]:
-    """The rows of each arm, as they are done."""
-    found: dict[str, list[Row]] = {name: [] for name in arms}
+def rows_of(variants: Variants, options: argparse.Namespace) -> dict[str, list[Row]]:
+    """The rows of each variant, as they are done."""
+    found: dict[str, list[Row]] = {name: [] for name in variants}
     for mesh in options.names:
         for seed in options.seeds:
-            for name, settings in arms.items():
+            for name, settings in variants.items():
                 own = {"preset": "fast"} | settings
                 config = make_config(seconds=options.seconds, seed=seed, **own)
                 task = Task(
@@ -108,9 +109,9 @@ def rows_of(arms: Arms, options: argparse.Namespace) -> dict[str, list[Row]]:
 
 
 def table(found: dict[str, list[Row]]) -> str:
-    """Means and standard deviations, a line an arm, the best near the surface first."""
+    """Means and standard deviations, a line a variant, the best near the surface first."""
     heads = [*TEST_KINDS, "Chamfer", "normals", "steps", "labels s", "parameters", "KB", "failed"]
-    lines = [f"| arm | {' | '.join(heads)} |", "|---" + "|---:" * len(heads) + "|"]
+    lines = [f"| variant | {' | '.join(heads)} |", "|---" + "|---:" * len(heads) + "|"]
 
     def of(rows: list[Row], measure: str) -> float:
         return summary(rows, measure)[0]
@@ -177,12 +178,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     """Fit what is missing, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--set", default="arms", choices=SETS)
+    parser.add_argument("--set", default="variants", choices=SETS)
     parser.add_argument("--names", nargs="+", default=["dragon", "buddha", "armadillo"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--only", nargs="+", help="some arms of the set, by the start of their names")
-    parser.add_argument("--out", type=Path, default=Path("runs/arms"))
+    parser.add_argument("--only", nargs="+", help="some variants of the set, by the start of their names")
+    parser.add_argument("--out", type=Path, default=Path("runs/variants"))
     options = parser.parse_args(None if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING)
     chosen = {
@@ -199,7 +200,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     (options.out / f"{name}.json").write_text(
-        json.dumps({arm: [json.loads(row.to_json()) for row in rows] for arm, rows in found.items()}), encoding="utf-8"
+        json.dumps({variant: [json.loads(row.to_json()) for row in rows] for variant, rows in found.items()}),
+        encoding="utf-8",
     )
     picture(found, options.out / f"{name}.png", f"{', '.join(options.names)}: {options.seconds:g} s each")
 
