@@ -6,8 +6,8 @@
 
 FOLDER holds meshes/NAME.obj and testsets/NAME.npz. Each fit is a run folder under OUT with a row.json; the same command
 again resumes where it was. Fits run one after another in this process, variant by variant within each mesh and seed, so
-that a slow hour of the machine falls on all variants alike. Prints a table in Markdown, and draws IoU near the surface against
-seconds of labelling and training (means over meshes and seeds, of held-out points) to OUT/SET.png; that needs
+that a slow hour of the machine falls on all variants alike. Prints a table in Markdown, and draws IoU near the surface
+against seconds of labelling and training (means over meshes and seeds, of held-out points) to OUT/SET.png; that needs
 `pip install 'ff3d[benchmarks]'`.
 
 A curve is one fit on its way to its budget, whose learning rate falls to 0 at its end: a fit of half the seconds
