@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import tempfile
@@ -72,6 +73,12 @@ def _alive(process: int) -> bool:
     except OSError:  # it is another user's
         return True
     return True
+
+
+def file_sha256(path: str | Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

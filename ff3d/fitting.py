@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import trimesh
 
     from ff3d.geometry.surface_cells import SurfaceCells
-    from ff3d.labels.oracles import Oracle
+    from ff3d.labels.oracles import Oracle, Shape
     from ff3d.metrics import LabelledPoints
 
 log = logging.getLogger("ff3d")
@@ -62,7 +62,7 @@ def loss_of(target: str) -> Loss:
 
 
 def train(
-    mesh: trimesh.Trimesh,
+    shape: Shape,
     config: FitConfig,
     *,
     oracle: Oracle | None = None,
@@ -73,19 +73,18 @@ def train(
     progress_bar: bool = False,
     source: dict[str, Any] | None = None,
 ) -> Fit:
-    """Label points of `mesh` and fit a field to them.
+    """Label points of a shape, one that `load_surface` takes, and fit a field to them.
 
-    oracle: points -> bool; by default the mesh's generalized winding number.
+    oracle: points -> bool; by default the shape's own, of a mesh its generalized winding number.
     held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training.
     checkpoint: where the unfinished fit is kept, and resumed from.
     Otherwise as `fields.optimise.optimise`.
     """
-    from ff3d.labels.oracles import make_oracle
+    from ff3d.labels.oracles import surface_and_oracle
 
     begun = time.perf_counter()
     keep_freed_memory()
-    if oracle is None:
-        oracle = make_oracle(mesh)
+    mesh, oracle = surface_and_oracle(shape, oracle)
     notes = []
     if _has_no_distances(oracle) and config.sampling.target == "distance":
         notes.append("a point cloud has no distances between its points: fitted to labels")
@@ -202,7 +201,7 @@ def _stored(field: OccupancyField, mesh: trimesh.Trimesh, config: FitConfig, ora
 
 
 def fit(
-    mesh: trimesh.Trimesh,
+    shape: Shape,
     mapping: str | None = None,
     *,
     preset: str | None = None,
@@ -210,12 +209,13 @@ def fit(
     progress_bar: bool = False,
     **settings: Any,
 ) -> OccupancyField:
-    """Fit a field to a mesh: `ff3d.fit(mesh, seconds=60)`, or with a mapping by name, `ff3d.fit(mesh, "gaussian")`.
+    """Fit a field to a shape: `ff3d.fit(mesh, seconds=60)`, or with a mapping by name, `ff3d.fit(mesh, "gaussian")`.
 
+    shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
     else `best` from 60 s on and `fast` under it.  oracle: labels of one's own.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """
     named = {} if mapping is None else {"mapping": mapping}
     config = make_config(preset, **named, **settings)
-    return train(mesh, config, oracle=oracle, progress_bar=progress_bar).field
+    return train(shape, config, oracle=oracle, progress_bar=progress_bar).field

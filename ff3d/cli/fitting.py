@@ -24,17 +24,17 @@ class FitCommand:
         from ff3d.runs import MeshSource, Run, new_folder
         from ff3d.shapes.sources import find_shape
 
-        path = find_shape(self.mesh)
-        (mesh, oracle), source = load_surface(path), MeshSource.of(path)
+        surface = load_surface(find_shape(self.mesh))
+        source = MeshSource(surface.name, surface.sha256 or "")
         config = make_config(**{"preset": None} | given(self.settings))
 
         def unfinished(folder: Path) -> bool:
             run = Run(folder)
             return run.config_path.exists() and not run.finished and run.matches(config, source)
 
-        folder = self.out or new_folder(Path("runs"), f"{path.stem}-{config.mapping.name}", reusable=unfinished)
+        folder = self.out or new_folder(Path("runs"), f"{surface.stem}-{config.mapping.name}", reusable=unfinished)
         run = Run(folder)
-        fit = run.fit(mesh, config, source, command=typed_command(), oracle=oracle, progress_bar=True)
+        fit = run.fit(surface.mesh, config, source, command=typed_command(), oracle=surface.oracle, progress_bar=True)
         for note in fit.notes:
             say(note)
         say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Ints
 
 if TYPE_CHECKING:
     import trimesh
@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 def grown_box(mesh: trimesh.Trimesh, margin: float) -> NDArray[np.float64]:
     """The mesh's bounding box (2, 3) grown by `margin` input units on every side."""
     return np.array([mesh.vertices.min(axis=0) - margin, mesh.vertices.max(axis=0) + margin])
+
+
+def groups_apart(low: Floats, high: Floats) -> Ints:
+    """The group (n,) of each of n boxes, low and high (n, 3), where gaps along the axes separate groups.
+
+    Boxes on two sides of a plane across an axis that lies in a gap are in two groups. Gaps of over a 128th of the
+    longest side of the box about all are found, shorter ones need not be. Groups are numbered from 0.
+    """
+    bins = 256
+    lowest, longest = low.min(axis=0), float((high.max(axis=0) - low.min(axis=0)).max())
+    group = np.zeros(len(low), dtype=np.int64)
+    for axis in range(3 if longest > 0 else 0):
+        first, last = (
+            np.clip((bins / longest * (edge[:, axis] - lowest[axis])).astype(np.int64), 0, bins - 1)
+            for edge in (low, high)
+        )
+        begun = np.bincount(first, minlength=bins + 1) - np.bincount(last + 1, minlength=bins + 1)
+        occupied = np.cumsum(begun) > 0
+        run = np.cumsum(np.diff(occupied, prepend=False) & occupied)  # the number of each stretch of occupied bins
+        group = group * (bins + 1) + run[first]
+    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def centered(points: Floats) -> Floats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Bools, Floats, Ints
 
@@ -54,6 +55,29 @@ def signed_volume(mesh: trimesh.Trimesh) -> float:
     middle = low + (high - low) / 2
     batches = (faces[start : start + BATCH] for start in range(0, len(faces), BATCH))
     return sum(float(signed_volumes(vertices, batch, middle).sum()) for batch in batches)
+
+
+def has_area(vertices: Floats, faces: Ints) -> NDArray[np.bool_]:
+    """Whether each of the faces (f, 3) is more than a line or a point, (f,).
+
+    vertices (v, 3), finite, input coordinates. A face has no area if its height is within the rounding of its own
+    coordinates.
+    """
+    largest = np.abs(vertices).max(axis=1, initial=0)
+    found = np.empty(len(faces), dtype=bool)
+    for start in range(0, len(faces), 2**12):  # what fits in the cache
+        corners = faces[start : start + 2**12].T
+        a, b, c = (np.ascontiguousarray(vertices[corner].T) for corner in corners)
+        ab, ac, bc = b - a, c - a, c - b
+        size = np.maximum(np.abs(ab).max(axis=0), np.abs(ac).max(axis=0))
+        unit = np.where(size > 0, size, 1.0)  # so that no square under- or overflows
+        ab, ac, bc = ab / unit, ac / unit, bc / unit
+        doubled = (ab[1] * ac[2] - ab[2] * ac[1]) ** 2
+        doubled += (ab[2] * ac[0] - ab[0] * ac[2]) ** 2 + (ab[0] * ac[1] - ab[1] * ac[0]) ** 2
+        longest = np.maximum(np.maximum((ab**2).sum(axis=0), (ac**2).sum(axis=0)), (bc**2).sum(axis=0))
+        rounding = 8 * np.finfo(np.float64).eps * largest[corners].max(axis=0)
+        found[start : start + 2**12] = np.sqrt(doubled) * size > rounding * np.sqrt(longest)
+    return found
 
 
 def unit_vectors(vectors: Floats) -> Floats:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ff3d.files import file_sha256
 from ff3d.geometry.arrays import Floats
 from ff3d.labels.rays import Open3DOracle, RayOracle
 from ff3d.labels.winding_number import DOUBTED, REFUSED, WindingNumberOracle
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ff3d")
 
+RESOLUTION = 160  # cells along the longest side of a solid that is meshed to draw points on
+
 
 Oracle = Callable[[Floats], NDArray[np.bool_]]
 
@@ -30,31 +34,116 @@ class OpenSurfaceError(ValueError):
     """A shape that encloses nothing, so that no point of space is inside or outside of it."""
 
 
-def make_oracle(shape: trimesh.Trimesh | PointCloud | Solid, kind: str = "auto") -> Oracle:
+@dataclass(frozen=True)
+class LabelledShape:
+    """A shape that is ready to be labelled, measured or fitted to.
+
+    mesh: what counts as surface, to draw points on and to take the box from: of a point cloud, a small triangle for
+    each of its points; of a solid, a mesh of it.  oracle: points (n, 3) -> bool (n,), input coordinates.
+    name: the file's, without folders, or what kind of shape came from memory.  sha256: the file's, None for a shape
+    from memory.  notes: what was repaired, estimated or left out, a line each.  shape: as it was loaded or given.
+    """
+
+    mesh: trimesh.Trimesh
+    oracle: Oracle
+    name: str
+    sha256: str | None
+    notes: tuple[str, ...]
+    shape: trimesh.Trimesh | PointCloud | Solid
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return Path(self.name).stem
+
+
+Shape = Union["str", Path, "trimesh.Trimesh", "PointCloud", "Solid", LabelledShape]
+
+
+def load_surface(shape: Shape, kind: str = "auto") -> LabelledShape:
+    """The surface and the oracle of a shape: the one way from a path, a name or a shape in memory to labels.
+
+    shape: a mesh or point cloud file, a name that `find_shape` knows (a sample, "dragon", "thingi10k:32770"), a
+    Trimesh, a PointCloud or a Solid; a LabelledShape is returned as it is.  kind: as of `make_oracle`.
+    What counts as surface is said in `labels.counted_surface`: far strays and sheets at the edge of the box are left
+    out of labels and box, each with a note and a warning; faces without area do not set the box.
+    Raises as `find_shape`, `load_shape` and `make_oracle` do.
+    """
+    from ff3d.labels.counted_surface import cloud_without_strays, with_area, without_sheets, without_strays
+    from ff3d.labels.surfels import PointCloudOracle
+    from ff3d.shapes.point_cloud import PointCloud, load_shape
+    from ff3d.shapes.solids import Solid
+    from ff3d.shapes.sources import find_shape
+
+    if isinstance(shape, LabelledShape):
+        return shape
+    if kind not in ("auto", *ORACLES):
+        raise ValueError(f"unknown oracle {kind!r}; known: auto, {', '.join(ORACLES)}")
+    name, sha256 = "", None
+    if isinstance(shape, str | Path):
+        path = find_shape(shape)
+        name, sha256, shape = path.name, file_sha256(path), load_shape(path)
+    if isinstance(shape, Solid):
+        return LabelledShape(_mesh_of(shape), shape.contains, shape.name, None, (), shape)
+    if isinstance(shape, PointCloud):
+        if kind != "auto":
+            raise ValueError(
+                f"a point cloud is queried by its own winding number, not by {kind!r}; leave the oracle to auto"
+            )
+        cloud, strays = cloud_without_strays(shape)
+        for note in strays:
+            log.warning("%s", note)
+        points = PointCloudOracle(cloud)
+        _check_settled(points.unsettled)
+        return LabelledShape(points.surface, points, name or "cloud", sha256, (*strays, *points.notes), shape)
+    mesh, strays = without_strays(shape)
+    judge = WindingNumberOracle(mesh)
+    mesh, sheets = without_sheets(mesh, judge)
+    if sheets:
+        judge = WindingNumberOracle(mesh)
+    oracle: Any = judge if kind in ("auto", "winding") else ORACLES[kind](mesh)
+    for note in (*strays, *sheets):
+        log.warning("%s", note)
+    repairs = tuple(getattr(oracle, "notes", ()))
+    for note in repairs:
+        log.info("%s", note)
+    _check_settled(judge.unsettled)
+    return LabelledShape(with_area(mesh), oracle, name or "mesh", sha256, (*strays, *sheets, *repairs), shape)
+
+
+def make_oracle(shape: Shape, kind: str = "auto") -> Oracle:
     """The oracle of a shape: what `auto` picks, or one of `ORACLES` by name, for a mesh.
 
-    A mesh is asked by its winding number, a point cloud by that of its oriented points, a solid by its formula.
-    What had to be put right is logged.
+    A mesh is queried by its winding number, a point cloud by that of its oriented points, a solid by its formula.
+    What encloses nothing and lies far from the rest, or sets the box, is left out; this, and what had to be repaired,
+    is logged: it is the oracle of `load_surface`.
     Raises OpenSurfaceError for a sheet, which has no inside; ValueError for an unknown kind, or rays on a mesh that
     is not closed.
     """
-    from ff3d.labels.surfels import PointCloudOracle
-    from ff3d.shapes.point_cloud import PointCloud
     from ff3d.shapes.solids import Solid
 
-    if kind not in ("auto", *ORACLES):
-        raise ValueError(f"unknown oracle {kind!r}; known: auto, {', '.join(ORACLES)}")
-    if isinstance(shape, Solid):
+    if isinstance(shape, Solid) and kind in ("auto", *ORACLES):
         return shape.contains
-    if isinstance(shape, PointCloud) and kind != "auto":
-        raise ValueError(f"a point cloud is asked by its own winding number, not by {kind!r}; leave the oracle to auto")
-    oracle: Any = (
-        PointCloudOracle(shape) if isinstance(shape, PointCloud) else ORACLES.get(kind, WindingNumberOracle)(shape)
-    )
-    for note in getattr(oracle, "notes", ()):
-        log.info("%s", note)
-    settled: Any = oracle if hasattr(oracle, "unsettled") else WindingNumberOracle(shape)  # type: ignore[arg-type]
-    share = settled.unsettled
+    return load_surface(shape, kind).oracle
+
+
+def surface_and_oracle(shape: Shape, oracle: Oracle | None = None) -> tuple[trimesh.Trimesh, Oracle]:
+    """What of a shape counts as surface, and the given oracle, by default the shape's own; otherwise as `load_surface`.
+
+    With an oracle given, a mesh need not be one that ff3d can label.
+    """
+    import trimesh
+
+    from ff3d.labels.counted_surface import with_area, without_strays
+
+    if oracle is not None and isinstance(shape, trimesh.Trimesh):
+        return with_area(without_strays(shape)[0]), oracle
+    surface = load_surface(shape)
+    return surface.mesh, oracle or surface.oracle
+
+
+def _check_settled(share: float) -> None:
+    """Raise OpenSurfaceError, or warn, if both sides are outside on a large share of a surface."""
     if share > REFUSED:
         raise OpenSurfaceError(
             f"an open surface that encloses nothing: on {share:.0%} of its area both sides are outside; ff3d labels "
@@ -62,23 +151,13 @@ def make_oracle(shape: trimesh.Trimesh | PointCloud | Solid, kind: str = "auto")
         )
     if share > DOUBTED:
         log.warning("labels mean little on %.0f%% of the surface: both its sides are outside there", 100 * share)
-    return oracle
 
 
-def load_surface(path: str | Path) -> tuple[trimesh.Trimesh, Oracle]:
-    """The surface in a mesh or point cloud file, to draw points on, and its oracle.
+def _mesh_of(solid: Solid) -> trimesh.Trimesh:
+    """A solid's surface, by marching cubes of its formula."""
+    from ff3d.surfaces.extraction import extract_mesh
 
-    The surface of a cloud is a small triangle for each of its points. Raises as `load_shape` and `make_oracle` do.
-    """
-    from ff3d.labels.surfels import PointCloudOracle
-    from ff3d.shapes.point_cloud import PointCloud, load_shape
-
-    shape = load_shape(path)
-    oracle = make_oracle(shape)
-    if isinstance(shape, PointCloud):
-        assert isinstance(oracle, PointCloudOracle)
-        return oracle.surface, oracle
-    return shape, oracle
+    return extract_mesh(solid.values, solid.bounds, resolution=RESOLUTION, refine=2)
 
 
 def _warp_oracle(mesh: trimesh.Trimesh) -> Oracle:

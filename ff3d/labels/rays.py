@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.geometry.arrays import Floats
-from ff3d.geometry.coordinates import UnitCube, check_points
-from ff3d.labels.repair import repaired
+from ff3d.geometry.coordinates import check_points
+from ff3d.labels.repair import area_cube, repaired
 
 if TYPE_CHECKING:
     import trimesh
@@ -91,7 +91,7 @@ class Open3DOracle:
                 f"open3d does not import ({error}); pip install 'ff3d[open3d]', and on a bare Debian also "
                 "apt install libgl1 libusb-1.0-0 libgomp1"
             ) from error
-        self.cube = UnitCube.padded(mesh.vertices)
+        self.cube = area_cube(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64))
         self._tensor, self._samples = open3d.core.Tensor, samples
         self._scene = open3d.t.geometry.RaycastingScene()
         vertices = self.cube.to_unit(mesh.vertices).astype(np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
-from ff3d.geometry.triangles import components, merge_exactly
+from ff3d.geometry.triangles import components, has_area, merge_exactly
 
 if TYPE_CHECKING:
     import trimesh
@@ -40,15 +40,23 @@ class Repair:
 
 
 def repaired(mesh: trimesh.Trimesh) -> tuple[UnitCube, Repair]:
-    """The cube about the faces of a mesh that have three corners, and the mesh put right in its coordinates.
+    """The cube about the faces of a mesh that have area, and the mesh put right in its coordinates.
 
-    A vertex that no such face uses has no say: one stray point would leave the rest no digits of float32.
+    What no such face uses has no say: one stray point would leave the rest no digits of float32. Faces without area
+    that stick out of the cube are dropped; the others may join their neighbours.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-    corners = vertices[faces]
-    whole = (corners != np.roll(corners, 1, axis=1)).any(axis=2).all(axis=1)
-    cube = UnitCube.padded(vertices[np.unique(faces[whole])] if whole.any() else vertices)
-    return cube, repair(cube.to_unit(vertices), faces)
+    cube = area_cube(vertices, faces)
+    unit = cube.to_unit(vertices)
+    inside: NDArray[np.bool_] = np.all((unit >= 0) & (unit <= 1), axis=1)
+    return cube, repair(unit, faces[inside[faces].all(axis=1)])
+
+
+def area_cube(vertices: Floats, faces: Ints) -> UnitCube:
+    """The padded cube about the faces (f, 3) that have area; about all vertices (v, 3) if none has."""
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces[has_area(vertices, faces)]] = True
+    return UnitCube.padded(vertices[used] if used.any() else vertices)
 
 
 def repair(vertices: Floats, faces: Ints) -> Repair:

@@ -212,7 +212,8 @@ class PointCloudOracle:
     cloud whose normals point inward (negative volume) is read with its normals reversed, and a warning says so. The
     points of a cloud so noisy that 16 neighbours show no surface are moved into the planes of up to 256.
     cloud: as used: the input's points, moved where noisy, and outward normals.  areas (n,): input units^2.
-    inside_out, estimated: as above.  doubtful: share of estimated normals, 0 where they were given.
+    inside_out, estimated: as above.  doubtful: share of estimated normals, 0 where they were given.  notes: all of this
+    in words, a line each.
     Raises ValueError for under 10 points, or all in one place.
     """
 
@@ -224,22 +225,25 @@ class PointCloudOracle:
         self._cube = UnitCube.padded(cloud.points)
         points, normals = self._cube.to_unit(cloud.points), cloud.normals
         count = _scale_of_noise(points, NEIGHBOURS)
+        notes = []
         if count > NEIGHBOURS:
-            logger.info("the cloud is noisy: each point is moved into the plane of its %d neighbours", count)
+            notes.append(f"the cloud is noisy: each point is moved into the plane of its {count} neighbours")
+            logger.info("%s", notes[-1])
             points = _smooth(points, count)[0]
         self.estimated, self.doubtful, self.inside_out = normals is None, 0.0, False
         if normals is None:
             normals, self.doubtful = estimate_normals(points)
-            logger.warning(
-                "the cloud has no normals: they are estimated from its points, %.1f%% of them doubtful",
-                100 * self.doubtful,
-            )
+            doubtful = f"{100 * self.doubtful:.1f}% of them doubtful"
+            notes.append(f"the cloud has no normals: they are estimated from its points, {doubtful}")
+            logger.warning("%s", notes[-1])
         areas = _areas(points, normals, *_neighbours(points, NEIGHBOURS))
         if not self.estimated:
             self.inside_out = bool(_outward(points, normals, areas, np.zeros(len(points), dtype=np.int64))[0] < 0)
             if self.inside_out:
                 normals = -normals
-                logger.warning("the cloud's normals point inward (negative volume): they are reversed")
+                notes.append("the cloud's normals point inward (negative volume): they are reversed")
+                logger.warning("%s", notes[-1])
+        self.notes = tuple(notes)
         self.areas, self._areas = areas * self._cube.scale**2, areas
         self.cloud = PointCloud(self._cube.from_unit(points) if count > NEIGHBOURS else cloud.points, normals)
         self._points, self._normals, self._spacing = points, normals, np.sqrt(areas)

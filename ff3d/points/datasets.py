@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ff3d.files import write_whole
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import Oracle, load_surface
+from ff3d.shapes.sources import distinct_names
 
 log = logging.getLogger("ff3d")
 
@@ -95,7 +95,9 @@ def prepare(
         "margin": margin,
     }
     rows = []
-    for path, name in tqdm(list(zip(meshes, _names(meshes), strict=True)), desc="prepare", disable=not progress):
+    for path, name in tqdm(
+        list(zip(meshes, distinct_names(meshes), strict=True)), desc="prepare", disable=not progress
+    ):
         row: dict[str, Any] = {"mesh": str(path), "file": f"{name}.npz"}
         try:
             asked = {"mesh": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **settings}
@@ -116,17 +118,6 @@ def prepare(
     return rows
 
 
-def _names(meshes: Sequence[Path]) -> list[str]:
-    """A name for each file: its stem, with some letters of its path's hash where stems are alike."""
-    count = Counter(path.stem for path in meshes)
-    return [
-        path.stem
-        if count[path.stem] == 1
-        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-        for path in meshes
-    ]
-
-
 def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     """What a file says of itself if it is whole and of this mesh and these settings, else None."""
     try:
@@ -142,13 +133,14 @@ def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 def _labelled(path: Path, asked: dict[str, Any], mix: SampleMix) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `prepare` writes of a mesh."""
-    mesh, oracle = load_surface(path)
+    surface = load_surface(path)
+    mesh, oracle = surface.mesh, surface.oracle
     cube = UnitCube.padded(mesh.vertices)
     rng = np.random.default_rng(asked["seed"])
     drawn = mix.draw(mesh, grown_box(mesh, asked["margin"] * cube.scale), cube.scale, asked["count"], rng)
     points = (cube.to_unit(drawn) - 0.5).astype(np.float32)
     inside = oracle(cube.from_unit(points.astype(np.float64) + 0.5))
-    meta = asked | {"inside": float(inside.mean()), "notes": list(getattr(oracle, "notes", ()))}
+    meta = asked | {"inside": float(inside.mean()), "notes": list(surface.notes)}
     return meta, {
         "points": points,
         "occupancies": np.packbits(inside),

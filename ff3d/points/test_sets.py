@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import sample_surface, sample_uniform
-from ff3d.labels.oracles import Oracle, make_oracle
+from ff3d.labels.oracles import Oracle, Shape, surface_and_oracle
 from ff3d.metrics import LabelledPoints
-
-if TYPE_CHECKING:
-    import trimesh
-
 
 TEST_KINDS = ("uniform", "boundary_face", "boundary_area")
 # Tancik et al. 2020 and the authors' notebook, in units (the side of the paper's cube)
@@ -22,7 +17,7 @@ TEST_COUNT, TEST_GROWTH, TEST_NOISE = 64**3, 1e-3, 0.01
 
 
 def test_points(
-    mesh: trimesh.Trimesh, kind: str, *, count: int = TEST_COUNT, seed: int = 0, oracle: Oracle | None = None
+    shape: Shape, kind: str, *, count: int = TEST_COUNT, seed: int = 0, oracle: Oracle | None = None
 ) -> LabelledPoints:
     """A test set of the comparison in Tancik et al. 2020: `count` labelled points, input coordinates.
 
@@ -31,12 +26,14 @@ def test_points(
       crowd where triangles are small; plus N(0, 0.01 unit) noise.
     - `boundary_area`: the same, area-weighted.
 
-    A unit is the side of the paper's cube, `UnitCube.paper(mesh.vertices).scale`. oracle: labels, by default the
-    mesh's winding number. Raises ValueError for an unknown kind, OpenSurfaceError for a sheet.
+    A unit is the side of the paper's cube, `UnitCube.paper(mesh.vertices).scale`. Box, unit and faces are those of what
+    counts as surface.  shape: as of `load_surface`.  oracle: labels, by default the shape's own.
+    Raises ValueError for an unknown kind, OpenSurfaceError for a sheet.
     """
     kind = "boundary_face" if kind == "boundary" else kind
     if kind not in TEST_KINDS:
         raise ValueError(f"unknown kind of test points {kind!r}; known: boundary, {', '.join(TEST_KINDS)}")
+    mesh, oracle = surface_and_oracle(shape, oracle)
     unit = UnitCube.paper(mesh.vertices).scale
     rng = np.random.default_rng([seed, TEST_KINDS.index(kind)])
     if kind == "uniform":
@@ -44,7 +41,7 @@ def test_points(
     else:
         on_surface, _ = sample_surface(mesh, count, rng, weight="face" if kind == "boundary_face" else "area")
         points = on_surface + rng.standard_normal((count, 3)) * (TEST_NOISE * unit)
-    return LabelledPoints(points, (oracle or make_oracle(mesh))(points))
+    return LabelledPoints(points, oracle(points))
 
 
 test_points.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test, for all its name

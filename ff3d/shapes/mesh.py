@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ff3d.formats import READERS
 from ff3d.formats.polygons import Polygons, clean_polygons
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Ints
-from ff3d.geometry.triangles import components, merge_exactly
-from ff3d.shapes.sources import find_mesh
+from ff3d.geometry.coordinates import groups_apart
+from ff3d.geometry.triangles import components, has_area, merge_exactly
+from ff3d.shapes.sources import find_shape
 
 if TYPE_CHECKING:
     import trimesh
 
 
 def load_mesh(path: str | Path) -> trimesh.Trimesh:
-    """Load the mesh `find_mesh(path)`: OBJ, PLY, STL, OFF, GLB or glTF, by its ending.
+    """Load the mesh that `find_shape(path)` finds, by a path or by a name ("bunny", "dragon", "thingi10k:32770").
+
+    Formats: OBJ, PLY, STL, OFF, GLB or glTF, by the file's ending.
 
     docs/formats.md has the dialects of each. Returns a Trimesh with float64 vertices as the file holds them, in the
     file's order, and nothing but vertices and faces. Vertices that no face uses are dropped: a stray point would wreck
@@ -31,7 +35,7 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
     Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it has no faces, a face
     past its vertices, a non-finite vertex, or all vertices in one point.
     """
-    file = find_mesh(path)
+    file = find_shape(path)
     ending = file.suffix.lower()
     if ending not in READERS:
         raise MeshError(f"{file}: unknown ending {ending!r}; ff3d reads {', '.join(READERS)}")
@@ -45,6 +49,25 @@ def build_mesh(polygons: Polygons, file: Path) -> trimesh.Trimesh:
 
     vertices, faces = clean_polygons(*polygons, file)
     return trimesh.Trimesh(vertices, faces, process=False)
+
+
+MOST_APART = 1000  # groups of faces, beyond which distances between them are not looked at
+NAMED = 5  # far parts that are named one by one
+
+
+@dataclass(frozen=True)
+class FarPart:
+    """Faces that are further from all others than they are large."""
+
+    count: int  # faces
+    center: tuple[float, ...]  # of their box, input coordinates
+    distance: float  # to the others, input units
+    share: float  # of the area of the mesh
+    faces: Ints = field(compare=False, repr=False)  # which (count,)
+
+    def __str__(self) -> str:
+        place = ", ".join(f"{x:.5g}" for x in self.center)
+        return f"{self.count} face(s) at ({place}), {self.distance:.4g} from the rest, {self.share:.2g} of the area"
 
 
 @dataclass(frozen=True)
@@ -63,8 +86,9 @@ class MeshReport:
     duplicate_faces: int  # faces beyond the first on the same three vertices, in any order
     volume: float  # input units^3, signed, seen from the centre of the box; a true volume if the mesh is closed
     flat: bool  # in one plane, or on one line, to 1e-7 of its size
-    bounds: tuple[tuple[float, ...], tuple[float, ...]]  # lowest and highest corner of the box, input units
-    extents: tuple[float, ...]  # sides of the box, input units
+    bounds: tuple[tuple[float, ...], tuple[float, ...]]  # lowest and highest corner of the faces with area
+    extents: tuple[float, ...]  # sides of that box, input units
+    far: tuple[FarPart, ...] = ()  # strays: under 1% of the area, or without volume, that make the box twice as large
 
     @property
     def inside_out(self) -> bool:
@@ -90,7 +114,7 @@ class MeshReport:
                 f"{self.nonmanifold_edges} edge(s) of more than two faces: parts that touch stay solid, and for labels "
                 "inner walls are left out where the surface is closed without them",
             ),
-            (self.degenerate_faces, f"{self.degenerate_faces} face(s) without area: harmless"),
+            (self.degenerate_faces, f"{self.degenerate_faces} face(s) without area: they count for nothing"),
             (
                 self.duplicate_faces,
                 f"{self.duplicate_faces} duplicate face(s): for labels each counts once",
@@ -100,7 +124,8 @@ class MeshReport:
                 "inside out (negative volume): every label would come out outside, so ff3d turns it right side out",
             ),
         ]
-        return [line for fault, line in faults if fault]
+        lines = [line for fault, line in faults if fault] + [f"far away: {part}" for part in self.far[:NAMED]]
+        return lines + [f"far away: {len(self.far) - NAMED} more parts"] * (len(self.far) > NAMED)
 
     def __str__(self) -> str:
         box = " x ".join(f"{side:.6g}" for side in self.extents)
@@ -125,16 +150,13 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     if not len(faces):
         raise MeshError(f"a mesh without faces cannot be inspected: {len(vertices)} points; ff3d needs faces")
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    area = has_area(vertices, faces)
+    used = vertices[np.unique(faces[area] if area.any() else faces)]
+    low, high = used.min(axis=0), used.max(axis=0)
     size = float((high - low).max()) or 1.0
-    local = (vertices - (low + (high - low) / 2)) / size  # so that no square under- or overflows
-    a, b, c = np.moveaxis(local[faces], 1, 0)
-    normals = np.cross(b - a, c - a)  # twice the area long
-    longest = np.sqrt(np.max([((p - q) ** 2).sum(axis=1) for p, q in ((a, b), (b, c), (c, a))], axis=0))
-    # the height over the longest side, against the rounding of the coordinates themselves
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(vertices / size).max(axis=1)[faces].max(axis=1)
-    degenerate = np.linalg.norm(normals, axis=1) <= rounding * longest
-    spread = np.linalg.eigvalsh(np.cov(local.T))
+    middle = low + (high - low) / 2
+    a, b, c = ((vertices[corner] - middle) / size for corner in faces[area].T)  # so that no cube under- or overflows
+    spread = np.linalg.eigvalsh(np.cov(((used - middle) / size).T))
 
     joined = merge_exactly(vertices)[1][faces]
     solid = joined[(joined != np.roll(joined, 1, axis=1)).all(axis=1)]
@@ -148,13 +170,62 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
         faces=len(faces),
         **edges,
         closed=bool(len(solid)) and not edges["boundary_edges"] and not edges["nonmanifold_edges"],
-        degenerate_faces=int(degenerate.sum()),
+        degenerate_faces=int(np.count_nonzero(~area)),
         duplicate_faces=int(duplicates.sum()),
         volume=float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6) * size**3,
         flat=bool(spread[0] <= 1e-14 * spread[2]),
         bounds=(tuple(low.tolist()), tuple(high.tolist())),
         extents=tuple((high - low).tolist()),
+        far=_strays(mesh, area),
     )
+
+
+def parts_apart(mesh: trimesh.Trimesh) -> list[FarPart]:
+    """The groups of a mesh's faces each of which is further from every other than it is large itself, nearest first.
+
+    Groups are those of `groups_apart`; distances are between their boxes. With faces of which none is apart, or with
+    over `MOST_APART` groups, there are none.
+    """
+    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    corners = [vertices[corner] for corner in faces.T]
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    group = groups_apart(low, high)
+    count = int(group.max(initial=-1)) + 1
+    if not 1 < count <= MOST_APART:
+        return []
+    order = np.argsort(group, kind="stable")
+    begin = np.searchsorted(group[order], np.arange(count))
+    low, high = np.minimum.reduceat(low[order], begin), np.maximum.reduceat(high[order], begin)
+    gaps = np.maximum(np.maximum(low[:, None] - high, low - high[:, None]), 0)
+    between = np.linalg.norm(gaps, axis=2)
+    np.fill_diagonal(between, np.inf)
+    nearest, size = between.min(axis=1), (high - low).max(axis=1)
+    largest = float((high.max(axis=0) - low.min(axis=0)).max())
+    doubled = np.linalg.norm(np.cross(*((corner - corners[0]) / largest for corner in corners[1:])), axis=1)
+    area = np.bincount(group, doubled)
+    return [
+        FarPart(
+            count=int(np.count_nonzero(group == number)),
+            center=tuple(((low[number] + high[number]) / 2).tolist()),
+            distance=float(nearest[number]),
+            share=float(area[number] / (area.sum() or 1.0)),
+            faces=np.flatnonzero(group == number),
+        )
+        for number in np.argsort(nearest, kind="stable")
+        if nearest[number] > size[number]
+    ]
+
+
+def _strays(mesh: trimesh.Trimesh, area: NDArray[np.bool_]) -> tuple[FarPart, ...]:
+    """The parts apart that are a hundredth of the area or less, or one or two faces, if the box doubles by them."""
+    parts = [part for part in parts_apart(mesh) if part.share <= 0.01 or np.count_nonzero(area[part.faces]) <= 2]
+    rest = np.ones(len(mesh.faces), dtype=bool)
+    for part in parts:
+        rest[part.faces] = False
+    if not parts or not rest.any():
+        return ()
+    inner = np.asarray(mesh.vertices)[np.unique(np.asarray(mesh.faces)[rest])]
+    return tuple(parts) if np.ptp(mesh.vertices, axis=0).max() > 2 * np.ptp(inner, axis=0).max() else ()
 
 
 def _count_edges(faces: Ints, num_vertices: int) -> dict[str, int]:

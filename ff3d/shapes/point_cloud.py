@@ -21,7 +21,7 @@ from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import centered, check_points
 from ff3d.geometry.triangles import merge_exactly, unit_vectors
 from ff3d.shapes.mesh import build_mesh, load_mesh
-from ff3d.shapes.sources import find_mesh
+from ff3d.shapes.sources import find_shape
 
 if TYPE_CHECKING:
     import trimesh
@@ -89,7 +89,7 @@ def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        file = find_mesh(path)
+        file = find_shape(path)
     ending = file.suffix.lower()
     if ending not in READERS:
         return load_points(file) if ending in POINT_READERS else load_mesh(file)

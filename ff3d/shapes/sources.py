@@ -7,13 +7,15 @@ A name means, in this order: a path that exists, a sample in meshes/, a mesh of 
 from __future__ import annotations
 
 import glob
+import hashlib
 import importlib
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -207,6 +209,17 @@ def find_shapes(names: Iterable[str | Path]) -> list[Path]:
     """
     found = [path for name in names for path in _expand(str(name))]
     return list({path.resolve(): path for path in found}.values())
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file: its stem, with 16 letters of its path's hash where another file has the same stem."""
+    count = Counter(path.stem for path in paths)
+    return [
+        path.stem
+        if count[path.stem] == 1
+        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+        for path in paths
+    ]
 
 
 def _expand(name: str, base: Path | None = None) -> list[Path]:

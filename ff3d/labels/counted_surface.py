@@ -1,0 +1,209 @@
+"""What of a mesh, or of a point cloud, counts as surface: not faces without area, nor what encloses nothing far away.
+
+Boxes, unit cubes and samples are taken from this, so that one stray facet does not decide how large a shape is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.coordinates import groups_apart
+from ff3d.geometry.triangles import components, has_area, merge_exactly
+from ff3d.labels.winding_number import REFUSED, SETTLED, WindingNumberOracle
+from ff3d.shapes.mesh import parts_apart
+from ff3d.shapes.point_cloud import FEWEST, PointCloud
+
+if TYPE_CHECKING:
+    import trimesh
+
+SAMPLES = 32  # faces of a part that are queried
+NAMED = 5  # strays that are named one by one
+ROUNDS = 64  # of sheets at the edge of the box
+LIFT = 2e-5  # sides of the unit cube: how far from a face its two sides are queried
+STRAY, MAIN = 0.5, 0.9  # of a cloud: sizes of its main part; the share of the points that are in that
+
+
+def without_strays(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, tuple[str, ...]]:
+    """The mesh without what lies far from the rest and encloses nothing, and a line for each part left out.
+
+    Each part that is further from every other than it is large is judged alone, as a whole mesh is: an open sheet, a
+    face without area or a single triangle encloses nothing. A far part that is closed stays.
+    Where nothing would be left, or nothing is to be left out, the mesh is returned as it came.
+    """
+    notes: list[str] = []
+    for _ in range(ROUNDS):  # within the rest there may be another one, too near to be seen at first
+        kept, lines = np.ones(len(mesh.faces), dtype=bool), []
+        for part in parts_apart(mesh):
+            if not _encloses(mesh, part.faces):
+                kept[part.faces] = False
+                lines.append(f"{part}, which enclose nothing: left out of labels and box")
+        if not lines or not kept.any():
+            break
+        mesh, notes = submesh(mesh, kept), notes + lines
+    if len(notes) > NAMED:
+        notes = [*notes[:NAMED], f"{len(notes) - NAMED} more parts that enclose nothing: left out of labels and box"]
+    return mesh, tuple(notes)
+
+
+def cloud_without_strays(cloud: PointCloud) -> tuple[PointCloud, tuple[str, ...]]:
+    """The cloud without points far from all others, and a line that says which.
+
+    A few points (fewer than make a surface) are left out where nearly all the others lie together, half a size of
+    those or more away.
+    """
+    points = cloud.points
+    group = groups_apart(points, points)
+    sizes = np.bincount(group)
+    main = group == sizes.argmax()
+    low, high = points[main].min(axis=0), points[main].max(axis=0)
+    away = np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0), axis=1)
+    stray = (sizes[group] < FEWEST) & (away >= STRAY * (high - low).max())
+    if not stray.any() or main.sum() < MAIN * len(points):
+        return cloud, ()
+    place = ", ".join(f"{x:.5g}" for x in points[away.argmax()])
+    reach = f"up to {away.max():.4g} from the others, at ({place})"
+    note = f"{stray.sum()} point(s), {reach}: left out of labels and box"
+    normals = None if cloud.normals is None else cloud.normals[~stray]
+    kept, others = cloud_without_strays(PointCloud(points[~stray], normals))
+    return kept, (note, *others)
+
+
+def without_sheets(mesh: trimesh.Trimesh, oracle: WindingNumberOracle) -> tuple[trimesh.Trimesh, tuple[str, ...]]:
+    """The mesh without the sheets that set its box, and a line for each.
+
+    oracle: the mesh's, by winding numbers.  A sheet is a patch that is not closed and all of whose area has outside on
+    both sides: a ground plane under a ball, a sliver that reaches far out. Only those that lie further out than all
+    the rest along some axis are looked for. If nothing would be left, the mesh is returned as it came.
+    """
+    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    area = has_area(vertices, faces)
+    if not area.any():
+        return mesh, ()
+    sheets, notes = _sheets(vertices, faces[area], oracle)
+    kept = np.ones(len(faces), dtype=bool)
+    kept[np.flatnonzero(area)[sheets]] = False
+    return submesh(mesh, kept), notes
+
+
+def with_area(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """The faces of a mesh that have area, and the vertices that they use: what points are drawn on, and the box is of.
+
+    A mesh of which that is all, or that has no area, is returned as it came.
+    """
+    kept = has_area(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64))
+    return submesh(mesh, kept) if kept.any() else mesh
+
+
+def submesh(mesh: trimesh.Trimesh, kept: NDArray[np.bool_]) -> trimesh.Trimesh:
+    """Some faces of a mesh, and the vertices that they use; the mesh itself if that is all of it."""
+    import trimesh
+
+    faces = np.asarray(mesh.faces, dtype=np.int64)[kept]
+    used = np.zeros(len(mesh.vertices), dtype=bool)
+    used[faces] = True
+    if used.all() and len(faces) == len(mesh.faces):
+        return mesh
+    number = np.cumsum(used) - 1
+    return trimesh.Trimesh(np.asarray(mesh.vertices)[used], number[faces], process=False)
+
+
+def _encloses(mesh: trimesh.Trimesh, faces: Ints) -> bool:
+    """Whether some faces of a mesh enclose a volume by themselves."""
+    chosen = np.zeros(len(mesh.faces), dtype=bool)
+    chosen[faces] = True
+    part = submesh(mesh, chosen)
+    vertices, corners = np.asarray(part.vertices, dtype=np.float64), np.asarray(part.faces, dtype=np.int64)
+    if np.count_nonzero(has_area(vertices, corners)) <= 2:
+        return False
+    return _closed(vertices, corners) or WindingNumberOracle(part).unsettled <= REFUSED
+
+
+def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple[Ints, tuple[str, ...]]:
+    """Which faces of (f, 3) belong to sheets that set the box, and a line for each round in which some were found."""
+    kept, patches, notes = np.ones(len(faces), dtype=bool), np.zeros(0, dtype=np.int64), []
+    counts: dict[int, bool] = {}  # of the patches looked at: whether they are surface
+
+    def is_surface(patch: int) -> bool:
+        if patch not in counts:
+            rows = np.flatnonzero(patches == patch)
+            counts[patch] = _closed(vertices, faces[rows]) or not _outside(vertices, faces[_spread(rows)], oracle).all()
+        return counts[patch]
+
+    for _ in range(ROUNDS):
+        found: set[int] = set()
+        for at in _outermost(vertices, faces, kept):
+            if not _outside(vertices, faces[_spread(at)], oracle).all():
+                continue  # the usual case: the rest is looked at in sheets alone
+            patches = patches if len(patches) else _patches(vertices, faces)
+            touching = set(patches[at].tolist())
+            if not any(map(is_surface, touching)):
+                found |= touching
+        gone = kept & np.isin(patches, list(found)) if found else ~kept
+        if not found or not (kept & ~gone).any():
+            break
+        place = ", ".join(f"{x:.5g}" for x in vertices[faces[gone]].mean(axis=(0, 1)))
+        notes.append(
+            f"{gone.sum()} face(s) of sheets about ({place}), which enclose nothing: left out of labels and box"
+        )
+        kept &= ~gone
+    return np.flatnonzero(~kept), tuple(notes)
+
+
+def _outermost(vertices: Floats, faces: Ints, kept: NDArray[np.bool_]) -> Iterator[Ints]:
+    """For each of the six sides of the box about the faces (f, 3) that are kept, those of them that touch it."""
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces[kept]] = True
+    for axis in range(3):
+        for edge in (vertices[used, axis].min(), vertices[used, axis].max()):
+            yield np.flatnonzero(kept & (used & (vertices[:, axis] == edge))[faces].any(axis=1))
+
+
+def _spread(rows: Ints) -> Ints:
+    """At most `SAMPLES` of the rows, spread evenly over their order."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(np.int64))]
+
+
+def _outside(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> NDArray[np.bool_]:
+    """Whether both sides of faces (f, 3), which have area, are outside: (f,)."""
+    a, b, c = np.moveaxis(vertices[faces], 1, 0)
+    size = np.maximum(np.abs(b - a).max(axis=1), np.abs(c - a).max(axis=1))[:, None]
+    normal = np.cross((b - a) / size, (c - a) / size)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    middle = a + ((b - a) + (c - a)) / 3
+    lift = normal * (LIFT * oracle.cube.scale)
+    both = np.concatenate([middle + lift, middle - lift])
+    outside: NDArray[np.bool_] = oracle.winding_number(both).reshape(2, -1).mean(axis=0) < SETTLED
+    return outside
+
+
+def _patches(vertices: Floats, faces: Ints) -> Ints:
+    """The patch (f,) of each face: faces joined by edges that two of them share."""
+    edge, face = _half_edges(vertices, faces)
+    same = np.flatnonzero(edge[1:] == edge[:-1])
+    two = np.bincount(edge)[edge[same]] == 2
+    return components(face[same[two]], face[same[two] + 1], len(faces))
+
+
+def _closed(vertices: Floats, faces: Ints) -> bool:
+    """Whether faces close a volume by themselves: two at each edge, and not all in one plane or twice the same."""
+    count = np.bincount(_half_edges(vertices, faces)[0])
+    corners = vertices[faces] - vertices[faces[0, 0]]
+    size = float(np.abs(corners).max())
+    volume = np.einsum("ij,ij->i", corners[:, 0] / size, np.cross(corners[:, 1] / size, corners[:, 2] / size))
+    return bool((count == 2).all() and abs(volume.sum()) > 1e-12)
+
+
+def _half_edges(vertices: Floats, faces: Ints) -> tuple[Ints, Ints]:
+    """The number of the edge and the face of each half-edge, by edge; corners that coincide exactly are one."""
+    used, local = np.unique(faces, return_inverse=True)
+    joined = merge_exactly(vertices[used])[1][local.reshape(faces.shape)]
+    start, end = joined.reshape(-1), np.roll(joined, -1, axis=1).reshape(-1)
+    keys = np.minimum(start, end) * len(used) + np.maximum(start, end)
+    order = np.argsort(keys, kind="stable")
+    number = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) != 0)
+    return number, order // 3
