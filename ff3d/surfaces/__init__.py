@@ -1,1 +1,1 @@
-"""From a function of points to a closed mesh."""
+"""From a function of points to a closed mesh, cleaned and written to a file."""

@@ -1,4 +1,4 @@
-"""A closed mesh to a better one that is still closed: without floaters, of fewer faces, with smooth normals."""
+"""Cleans a closed mesh and keeps it closed: floaters dropped, fewer faces, smooth normals."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     import trimesh
 
 
-CHUNK = 2**18  # points asked about at a time
-FLAT = 1e-12  # of a face's longest side: its height, below which it is degenerate
+CHUNK = 2**18  # points evaluated at a time
+FLAT = 1e-12  # of the square of a face's longest side: twice its area, below which it is degenerate
 
 log = logging.getLogger("ff3d")
 
 
 class CleaningError(ValueError):
-    """A mesh that cannot be cleaned as asked; the message says why, and what to do."""
+    """A mesh that cannot be cleaned as requested; the message says why, and what to do."""
 
 
 def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     """The mesh without its parts of less than `share` of the volume; logs what was dropped.
 
-    mesh: closed. Parts are what shared vertices connect; a cavity is a part of its own, of negative volume.
-    share: in [0, 1), of the mesh's volume; a part is held against it by the size of its volume, whatever its sign.
-    The largest part is always kept, so that never all is dropped. Vertices keep their order; those of dropped parts
-    go. Returns the mesh itself if nothing is dropped. Raises ValueError for another share or a mesh without faces.
+    mesh: closed. Faces that share vertices are one part; a cavity is a part too, of negative volume.
+    share: in [0, 1), of the mesh's volume; compared with the absolute volume of each part.
+    The largest part is always kept. Vertices keep their order; those of dropped parts are removed.
+    Returns the mesh itself if nothing is dropped. Raises ValueError for another share or a mesh without faces.
     """
     import trimesh
 
@@ -66,14 +66,14 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
     """The mesh with fewer faces, still closed.
 
     mesh: closed, edge-manifold, outward.  Give one of
-    faces: about how many to keep, at least 4; never more come back, unless the topology needs them.
+    faces: about how many to keep, at least 4; no more are returned, unless the topology needs them.
     error: how far the surface may move, in the mesh's units.
-    To a count by fast-simplification (quadrics: Garland and Heckbert 1997); what it returns is checked, and where it
-    is not closed, edge-manifold, free of degenerate faces and of positive volume, as to an error, by manifold3d, whose
-    collapses keep the surface a manifold. Returns the mesh itself if it is small enough.
+    To a count by fast-simplification (quadrics: Garland and Heckbert 1997). If its result is not closed,
+    edge-manifold, free of degenerate faces and of positive volume, then by manifold3d, whose collapses keep the
+    surface a manifold; to an error always by manifold3d. Returns the mesh itself if it is small enough.
 
-    Raises ValueError unless one of both is given and usable; CleaningError if the mesh is not closed to begin with or
-    no sound result is found.
+    Raises ValueError unless exactly one of the two is given and usable; CleaningError if the mesh is not closed to
+    begin with or no valid result is found.
     """
     if (faces is None) == (error is None):
         raise ValueError(f"give either faces or error, got faces={faces}, error={error}")
@@ -83,10 +83,10 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
         raise ValueError(f"error must be a finite length above 0, got {error}")
     vertices, triangles = _arrays(mesh)
     if fault := _fault(vertices, triangles, degenerate=False):
-        raise CleaningError(f"the mesh is no closed surface to simplify: {fault}; mend it first")
+        raise CleaningError(f"the mesh is not a closed surface: {fault}; repair it first")
     if faces is not None and len(triangles) <= faces:
         return mesh
-    # in the unit cube about the origin: both libraries hold lengths against constants
+    # in the unit cube about the origin: both libraries compare lengths with constants
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     middle, size = low + (high - low) / 2, float((high - low).max())
     unit = (vertices - middle) / size
@@ -106,27 +106,27 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
 def smooth_normals(
     mesh: trimesh.Trimesh, logits: Callable[[Floats], NDArray[np.floating]], step: float
 ) -> NDArray[np.float64]:
-    """Normals (v, 3) of the mesh's vertices, of length 1, outward: against the gradient of the logits.
+    """Unit normals (v, 3) of the mesh's vertices, outward: opposite to the gradient of the logits.
 
     logits: points (n, 3) -> (n,), > 0 inside.  step: of central differences, in the mesh's units; half a cell does.
     Where the gradient is 0 or not finite, the mean of the faces around, weighted by area; where that is 0 too, +z.
-    Raises ValueError for a step that is no length, or answers of another shape.
+    Raises ValueError for a step that is not a positive length, or logits of another shape.
     """
     if not (np.isfinite(step) and step > 0):
         raise ValueError(f"step must be a finite length above 0, got {step}")
     vertices, faces = _arrays(mesh)
     gradient = np.empty_like(vertices)
     for start in range(0, len(vertices), CHUNK // 6 + 1):
-        some = vertices[start : start + CHUNK // 6 + 1]
-        moved = np.concatenate([some + step * way * np.eye(3)[axis] for axis in range(3) for way in (1, -1)])
+        batch = vertices[start : start + CHUNK // 6 + 1]
+        moved = np.concatenate([batch + step * sign * np.eye(3)[axis] for axis in range(3) for sign in (1, -1)])
         values = np.asarray(logits(moved), dtype=np.float64)
         if values.shape != (len(moved),):
             raise ValueError(
-                f"logits must answer points of shape {moved.shape} with ({len(moved)},), got {values.shape}"
+                f"logits must return shape ({len(moved)},) for points of shape {moved.shape}, got {values.shape}"
             )
         ahead, behind = values.reshape(3, 2, -1).transpose(1, 2, 0)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits: the faces decide
-            gradient[start : start + len(some)] = behind - ahead
+            gradient[start : start + len(batch)] = behind - ahead
     by_area = sums_by_index(faces.reshape(-1), np.repeat(cross_products(vertices[faces]), 3, axis=0), len(vertices))
     normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
     for source in (by_area, gradient):
@@ -148,7 +148,7 @@ def _volumes(vertices: Floats, faces: Ints) -> Floats:
 
 
 def _fault(vertices: Floats, faces: Ints, *, degenerate: bool = True) -> str:
-    """The first thing wrong with a mesh that should be closed, or "". degenerate: whether flat faces are wrong."""
+    """The first fault of a mesh that should be closed, or "". degenerate: whether flat faces are a fault."""
     return next(_faults(vertices, faces, degenerate), "")
 
 
@@ -162,7 +162,7 @@ def _faults(vertices: Floats, faces: Ints, degenerate: bool) -> Iterator[str]:
         yield "faces with a corner twice"
     edges = HalfEdges.of(faces, len(vertices))
     if edges.balance.any():
-        yield "edges that are open, or of faces turned differently"
+        yield "edges that are open, or between faces of opposite winding"
     if (edges.count > 2).any():
         yield "edges of more than two faces"
     if len(merge_exactly(np.sort(faces, axis=1))[0]) < len(faces):
@@ -174,25 +174,25 @@ def _faults(vertices: Floats, faces: Ints, degenerate: bool) -> Iterator[str]:
 
 
 def _solid(vertices: Floats, faces: Ints) -> Any:
-    """The mesh as manifold3d has it; CleaningError if that refuses it."""
-    import manifold3d as library
+    """The mesh as a manifold3d.Manifold; CleaningError if that library refuses it."""
+    import manifold3d
 
-    solid = library.Manifold(
-        library.Mesh64(np.ascontiguousarray(vertices), np.ascontiguousarray(faces, dtype=np.uint64))
+    solid = manifold3d.Manifold(
+        manifold3d.Mesh64(np.ascontiguousarray(vertices), np.ascontiguousarray(faces, dtype=np.uint64))
     )
-    if solid.status() != library.Error.NoError or solid.is_empty():
-        raise CleaningError(f"manifold3d refuses the mesh ({solid.status()}); simplify it less, or mend it first")
+    if solid.status() != manifold3d.Error.NoError or solid.is_empty():
+        raise CleaningError(f"manifold3d refuses the mesh ({solid.status()}); simplify it less, or repair it first")
     return solid
 
 
 def _within(vertices: Floats, faces: Ints, error: float) -> tuple[Floats, Ints]:
-    """Simplified by manifold3d so that the surface moves by less than an error; by less where that breaks it."""
+    """Simplified by manifold3d within an error; within a smaller one if the result is not valid."""
     solid = _solid(vertices, faces)
     for allowed in error * 0.6 ** np.arange(10):
         result = _simplified(solid, float(allowed))
         if not (fault := _fault(*result)):
             return result
-    raise CleaningError(f"within {error:.3g} of its size the mesh comes out with {fault}; allow another error")
+    raise CleaningError(f"simplified within {error:.3g} of its size the mesh has {fault}; allow another error")
 
 
 def _to_count(vertices: Floats, faces: Ints, count: int) -> tuple[Floats, Ints]:
@@ -209,7 +209,7 @@ def _to_count(vertices: Floats, faces: Ints, count: int) -> tuple[Floats, Ints]:
             high = middle
             best = result if not _fault(*result) else best
     if best is None:
-        raise CleaningError(f"no sound mesh of at most {count} faces is found; ask for more")
+        raise CleaningError(f"no valid mesh of at most {count} faces is found; allow more")
     return best
 
 
@@ -220,14 +220,14 @@ def _simplified(solid: Any, error: float) -> tuple[Floats, Ints]:
 
 
 def _flat(vertices: Floats, faces: Ints) -> Ints:
-    """Which faces have their corners on one line."""
+    """Indices of the faces whose corners lie on one line."""
     sides = vertices[np.roll(faces, -1, axis=1)] - vertices[faces]
     longest = (sides**2).sum(axis=2).max(axis=1)
     return np.flatnonzero(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) <= FLAT * longest)
 
 
 def _flipped(vertices: Floats, faces: Ints) -> Ints:
-    """Faces on one line, as manifold3d leaves on planes, rid of by flipping their longest edge; the surface stays."""
+    """Remove flat faces, which manifold3d leaves on planes, by flipping their longest edges; no vertex moves."""
     if not len(flat := _flat(vertices, faces)):
         return faces
     faces = faces.copy()
@@ -236,7 +236,7 @@ def _flipped(vertices: Floats, faces: Ints) -> Ints:
         for row in flat:
             corners = vertices[faces[row]]
             longest = int(((np.roll(corners, -1, axis=0) - corners) ** 2).sum(axis=1).argmax())
-            u, v, w = (int(it) for it in np.roll(faces[row], -longest))
+            u, v, w = (int(vertex) for vertex in np.roll(faces[row], -longest))
             other = owner[v, u]
             x = int(faces[other].sum()) - u - v
             if x == w or (w, x) in owner or (x, w) in owner:
@@ -250,13 +250,13 @@ def _flipped(vertices: Floats, faces: Ints) -> Ints:
 
 
 def _compact(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
-    """Without the vertices that no face uses."""
+    """The mesh without the vertices that no face uses."""
     used, numbers = np.unique(faces, return_inverse=True)
     return vertices[used], numbers.reshape(-1, 3).astype(np.int64)
 
 
 def _restored(vertices: Floats, faces: Ints, middle: Floats, size: float) -> trimesh.Trimesh:
-    """The mesh of the unit cube in its own coordinates."""
+    """The mesh of the unit cube, moved back to its input coordinates."""
     import trimesh
 
     return trimesh.Trimesh(vertices * size + middle, faces, process=False)

@@ -143,9 +143,9 @@ def save_voxels(
 
     logits: points (n, 3) -> (n,), > 0 inside.  bounds: (2, 3), the box.  resolution: voxels along its longest side;
     they are cubes, and cover the box, centred on it.
-    The file holds `occupancy` (nx, ny, nz) bool, whether each voxel's centre is inside, `origin` (3,), the lowest
+    The file has `occupancy` (nx, ny, nz) bool, whether each voxel's centre is inside, `origin` (3,), the lowest
     corner of the grid, and `spacing`, the side of a voxel: centre (i, j, k) is origin + spacing * (i + .5, ...).
-    Raises ValueError for a box or a resolution that is no such thing.
+    Raises ValueError for an unusable box or resolution.
     """
     low, high = np.asarray(bounds, dtype=np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()) or resolution < 1:
@@ -158,10 +158,10 @@ def save_voxels(
     flat = occupancy.reshape(-1)
     with tqdm(total=flat.size, desc="voxels", unit=" points", unit_scale=True, disable=not progress) as bar:
         for start in range(0, flat.size, CHUNK):
-            place = np.arange(start, min(start + CHUNK, flat.size))
-            index = np.stack(np.unravel_index(place, occupancy.shape), axis=1)
-            flat[place] = logits(origin + (index + 0.5) * spacing) > 0
-            bar.update(len(place))
+            voxels = np.arange(start, min(start + CHUNK, flat.size))
+            index = np.stack(np.unravel_index(voxels, occupancy.shape), axis=1)
+            flat[voxels] = logits(origin + (index + 0.5) * spacing) > 0
+            bar.update(len(voxels))
     with write_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, occupancy=occupancy, origin=origin, spacing=np.array(spacing))
     return float(occupancy.mean())
@@ -173,10 +173,10 @@ def _voxels_along(box: Floats, spacing: float) -> NDArray[np.int64]:
 
 
 def _barycentric(points: Floats, corners: Floats) -> Floats:
-    """The shares (n, 3) of triangles' corners (n, 3, 3) in points on them."""
-    one, other, to = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    """Barycentric coordinates (n, 3) of points (n, 3), each on a triangle (n, 3, 3); a third each on flat ones."""
+    one, other, offset = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
     a, b, c = (np.einsum("ij,ij->i", *pair) for pair in ((one, one), (one, other), (other, other)))
-    d, e = (np.einsum("ij,ij->i", to, it) for it in (one, other))
+    d, e = (np.einsum("ij,ij->i", offset, edge) for edge in (one, other))
     determinant = a * c - b * b
     with np.errstate(invalid="ignore", divide="ignore"):
         second, third = (c * d - b * e) / determinant, (a * e - b * d) / determinant

@@ -355,7 +355,7 @@ def test_a_guide_is_asked_about_cubes_that_cover_the_box_and_no_others():
         seen.append((centers, side))
         return np.zeros(len(centers), dtype=bool)
 
-    with pytest.raises(ExtractionError, match=r"nothing is inside.*asked"):
+    with pytest.raises(ExtractionError, match=r"nothing is inside.*evaluated"):
         extract_mesh(lambda points: -np.ones(len(points)), [low, high], resolution=64, start=8, guide=guide)
     centers, side = np.concatenate([it for it, _ in seen]), seen[0][1]
     assert (centers + side / 2 > low - 1e-9).all()
@@ -366,7 +366,7 @@ def test_a_guide_is_asked_about_cubes_that_cover_the_box_and_no_others():
 
 @pytest.mark.parametrize("answer", [lambda centers: 1, lambda centers: np.ones(len(centers)), lambda centers: None])
 def test_a_guide_that_answers_no_bools_is_refused(answer):
-    with pytest.raises(ExtractionError, match="guide must answer"):
+    with pytest.raises(ExtractionError, match="guide must return"):
         extract_mesh(ball(), CUBE, resolution=16, start=4, guide=lambda centers, side: answer(centers))
 
 
