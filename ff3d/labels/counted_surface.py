@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Ints
 from ff3d.geometry.coordinates import groups_apart
-from ff3d.geometry.triangles import components, has_area, merge_exactly
+from ff3d.geometry.triangles import HalfEdges, components, has_area, merge_exactly, signed_volumes
 from ff3d.labels.winding_number import REFUSED, SETTLED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
 from ff3d.shapes.point_cloud import FEWEST, PointCloud
@@ -183,27 +183,22 @@ def _outside(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> NDAr
 
 def _patches(vertices: Floats, faces: Ints) -> Ints:
     """The patch (f,) of each face: faces joined by edges that two of them share."""
-    edge, face = _half_edges(vertices, faces)
-    same = np.flatnonzero(edge[1:] == edge[:-1])
-    two = np.bincount(edge)[edge[same]] == 2
-    return components(face[same[two]], face[same[two] + 1], len(faces))
+    edges = _half_edges(vertices, faces)
+    same = np.flatnonzero(edges.edge[1:] == edges.edge[:-1])
+    pairs = same[edges.count[edges.edge[same]] == 2]
+    return components(edges.face[pairs], edges.face[pairs + 1], len(faces))
 
 
 def _closed(vertices: Floats, faces: Ints) -> bool:
     """Whether faces close a volume by themselves: two at each edge, and not all in one plane or twice the same."""
-    count = np.bincount(_half_edges(vertices, faces)[0])
-    corners = vertices[faces] - vertices[faces[0, 0]]
-    size = float(np.abs(corners).max())
-    volume = np.einsum("ij,ij->i", corners[:, 0] / size, np.cross(corners[:, 1] / size, corners[:, 2] / size))
-    return bool((count == 2).all() and abs(volume.sum()) > 1e-12)
+    used, local = np.unique(faces, return_inverse=True)
+    offsets = vertices[used] - vertices[faces[0, 0]]
+    volumes = signed_volumes(offsets / np.abs(offsets).max(), local.reshape(faces.shape))
+    return bool((_half_edges(vertices, faces).count == 2).all() and 6 * abs(volumes.sum()) > 1e-12)
 
 
-def _half_edges(vertices: Floats, faces: Ints) -> tuple[Ints, Ints]:
-    """The number of the edge and the face of each half-edge, by edge; corners that coincide exactly are one."""
+def _half_edges(vertices: Floats, faces: Ints) -> HalfEdges:
+    """The half-edges of faces (f, 3); corners that coincide exactly are one vertex."""
     used, local = np.unique(faces, return_inverse=True)
     joined = merge_exactly(vertices[used])[1][local.reshape(faces.shape)]
-    start, end = joined.reshape(-1), np.roll(joined, -1, axis=1).reshape(-1)
-    keys = np.minimum(start, end) * len(used) + np.maximum(start, end)
-    order = np.argsort(keys, kind="stable")
-    number = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) != 0)
-    return number, order // 3
+    return HalfEdges.of(joined, len(used))

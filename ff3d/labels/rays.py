@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import check_points
+from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.labels.repair import area_cube, repaired
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class RayOracle:
         self.notes = surface.notes
         corners = surface.vertices[surface.faces]
         self._box = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self._normals = cross_products(corners)
         self._scene: Any = EmbreeScene()
         TriangleMesh(self._scene, surface.vertices.astype(np.float32), surface.faces.astype(np.int32))
         directions = np.random.default_rng(seed).standard_normal((self.FIRST + self.MORE, 3))
-        self._directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        self._directions = unit_vectors(directions)
 
     def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""

@@ -14,7 +14,15 @@ from ff3d.formats.polygons import Polygons, clean_polygons
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Ints
 from ff3d.geometry.coordinates import groups_apart
-from ff3d.geometry.triangles import components, has_area, merge_exactly
+from ff3d.geometry.triangles import (
+    HalfEdges,
+    areas,
+    components,
+    has_area,
+    have_three_corners,
+    merge_exactly,
+    signed_volumes,
+)
 from ff3d.shapes.sources import find_shape
 
 if TYPE_CHECKING:
@@ -155,15 +163,12 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
     low, high = used.min(axis=0), used.max(axis=0)
     size = float((high - low).max()) or 1.0
     middle = low + (high - low) / 2
-    a, b, c = ((vertices[corner] - middle) / size for corner in faces[area].T)  # so that no cube under- or overflows
+    corners = ((vertices[faces[area]] - middle) / size).reshape(-1, 3)  # so that no cube under- or overflows
     spread = np.linalg.eigvalsh(np.cov(((used - middle) / size).T))
 
     joined = merge_exactly(vertices)[1][faces]
-    solid = joined[(joined != np.roll(joined, 1, axis=1)).all(axis=1)]
-    corners = np.sort(solid, axis=1)
-    pairs = corners[:, 0] * len(vertices) + corners[:, 1]
-    order = np.lexsort((corners[:, 2], pairs))
-    duplicates = (np.diff(pairs[order]) == 0) & (np.diff(corners[order, 2]) == 0)
+    solid = joined[have_three_corners(joined)]
+    distinct, _ = merge_exactly(np.sort(solid, axis=1))
     edges = _count_edges(solid, len(vertices))
     return MeshReport(
         vertices=len(vertices),
@@ -171,8 +176,8 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
         **edges,
         closed=bool(len(solid)) and not edges["boundary_edges"] and not edges["nonmanifold_edges"],
         degenerate_faces=int(np.count_nonzero(~area)),
-        duplicate_faces=int(duplicates.sum()),
-        volume=float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6) * size**3,
+        duplicate_faces=len(solid) - len(distinct),
+        volume=float(signed_volumes(corners, np.arange(len(corners)).reshape(-1, 3)).sum()) * size**3,
         flat=bool(spread[0] <= 1e-14 * spread[2]),
         bounds=(tuple(low.tolist()), tuple(high.tolist())),
         extents=tuple((high - low).tolist()),
@@ -201,8 +206,7 @@ def parts_apart(mesh: trimesh.Trimesh) -> list[FarPart]:
     np.fill_diagonal(between, np.inf)
     nearest, size = between.min(axis=1), (high - low).max(axis=1)
     largest = float((high.max(axis=0) - low.min(axis=0)).max())
-    doubled = np.linalg.norm(np.cross(*((corner - corners[0]) / largest for corner in corners[1:])), axis=1)
-    area = np.bincount(group, doubled)
+    area = np.bincount(group, areas((np.stack(corners, axis=1) - corners[0][:, None]) / largest))
     return [
         FarPart(
             count=int(np.count_nonzero(group == number)),
@@ -230,22 +234,14 @@ def _strays(mesh: trimesh.Trimesh, area: NDArray[np.bool_]) -> tuple[FarPart, ..
 
 def _count_edges(faces: Ints, num_vertices: int) -> dict[str, int]:
     """The counts of a MeshReport that come from edges; faces (f, 3) have three distinct vertices each."""
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    keys = np.minimum(start, end) * num_vertices + np.maximum(start, end)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    same = np.diff(keys) == 0
-    edge = np.concatenate([[0], np.cumsum(~same)])[: len(keys)]
-    count = np.bincount(edge)
-    balance = np.bincount(edge, weights=np.where(start < end, 1, -1)[order])
-    boundary = keys[count[edge] == 1]
-    owner = order // 3
-    rim, ends = np.unique([boundary // num_vertices, boundary % num_vertices], return_inverse=True)
-    loop = ends.reshape(2, -1)
+    edges = HalfEdges.of(faces, num_vertices)
+    boundary = edges.ends[edges.count == 1]
+    rim, ends = np.unique(boundary, return_inverse=True)
+    start, end = ends.reshape(-1, 2).T
     return {
-        "parts": int(components(owner[:-1][same], owner[1:][same], len(faces)).max(initial=-1)) + 1,
-        "holes": int(components(loop[0], loop[1], len(rim)).max(initial=-1)) + 1,
+        "parts": int(components(*edges.neighbours, len(faces)).max(initial=-1)) + 1,
+        "holes": int(components(start, end, len(rim)).max(initial=-1)) + 1,
         "boundary_edges": len(boundary),
-        "flipped_edges": int(((count == 2) & (balance != 0)).sum()),
-        "nonmanifold_edges": int((count > 2).sum()),
+        "flipped_edges": int(((edges.count == 2) & (edges.balance != 0)).sum()),
+        "nonmanifold_edges": int((edges.count > 2).sum()),
     }

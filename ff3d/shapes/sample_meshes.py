@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ff3d.files import write_text
+from ff3d.geometry.triangles import cross_products
 from ff3d.shapes.solids import CUT, HEEL, HOLES, LEG, LENGTHS, RIB, SOLIDS, THICK, WIDE, Solid, Values, length_of
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _bracket_mesh() -> tuple[Values, Indices]:
     for plane in table:
         flat = cloud[_height(cloud, plane) == 0]
         faces = flat[Delaunay(np.delete(flat, np.argmax(np.abs(plane[:3])), axis=1)).simplices]
-        height = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0]) @ plane[:3]
+        height = cross_products(faces) @ plane[:3]
         faces[height < 0] = faces[height < 0][:, ::-1]
         above, below = (solid.contains(faces.mean(axis=1) + lift * plane[:3]) for lift in (1e-6, -1e-6))
         real = np.abs(height) > 1e-6
