@@ -151,8 +151,8 @@ def _split_columns(lines: list[tuple[int, bytes]]) -> Rows:
     if b"," in text:  # within words that other signs split, as in 1,5;2,5;3,5 and 1,5 2,5 3,5?
         separator = rb"\s*;\s*" if b";" in text else rb"\s+"
         rows = [(number, re.split(separator, line.strip(b" \t;"))) for number, line in lines]
-        if all(len(words) >= 3 for _, words in rows):
-            if all(DECIMAL_COMMA.fullmatch(word) for _, words in rows for word in words):
+        if len(rows[0][1]) >= 3:
+            if all(DECIMAL_COMMA.fullmatch(word) for word in rows[0][1]):
                 return [(number, [word.replace(b",", b".") for word in words]) for number, words in rows]
             if all(b"," in word[1:-1] for word in rows[0][1]):
                 raise MeshError(

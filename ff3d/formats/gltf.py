@@ -98,7 +98,10 @@ class _File:
                 if data.lstrip()[:1] != b"{"
                 else "no GLB header but JSON: rename it to .gltf, or export it again"
             )
-        self.header: dict[str, Any] = json.loads(data)
+        try:  # names in another encoding than UTF-8 do no harm
+            self.header: dict[str, Any] = json.loads(data.decode(json.detect_encoding(data), errors="replace"))
+        except ValueError as error:
+            raise MeshError(f"its JSON is damaged or cut short ({error}); {EXPORT}") from error
         if not isinstance(self.header, dict):
             raise MeshError(f"no glTF: its JSON is no object; {EXPORT}")
         self._check_version()

@@ -66,7 +66,7 @@ def _statements(path: Path) -> Rows:
         words = text.split()
         if goes_on:
             rows[-1][1].extend(words)
-        elif words and words[0] in CONTINUED:
+        elif words and words[0].removesuffix(b"\\") in CONTINUED:
             rows.append((number, words))
         else:
             continue

@@ -16,7 +16,7 @@ from ff3d.geometry.arrays import Floats, Ints
 logger = logging.getLogger(__name__)
 
 # ST texture coordinates, C colours, N normals, 4 homogeneous coordinates, n another dimension; the counts may be glued
-HEADER = re.compile(rb"((?:ST|C|N|4)*)(n?)OFF(.*)", re.IGNORECASE)
+HEADER = re.compile(rb"((?:ST|C|N|4)*)OFF(.*)", re.IGNORECASE)
 
 Rows = list[tuple[int, list[bytes]]]
 
@@ -52,39 +52,49 @@ def read_off_points(path: Path) -> tuple[Floats, Floats | None]:
 
 def _read_header(path: Path) -> tuple[_Layout, Rows]:
     """The layout, and the rows behind the counts."""
-    rows = text_rows(path.read_bytes())
-    words = [(number, word) for number, words in rows[:6] for word in words[:8]]  # of the header and the counts
-    found = HEADER.fullmatch(words[0][1]) if words else None
-    counts_alone = bool(words) and words[0][1].isdigit() and (len(rows[0][1]) in (2, 3) or len(rows) == 1)
+    rows = [(number, list(words)) for number, words in text_rows(path.read_bytes())]
+    found = HEADER.fullmatch(rows[0][1][0]) if rows else None
+    counts_alone = bool(rows) and rows[0][1][0].isdigit() and (len(rows[0][1]) in (2, 3) or len(rows) == 1)
     if not found and not counts_alone:
         raise MeshError("no OFF header (OFF, with ST, C, N or 4 before it, or the counts alone); export it again")
-    prefix, dimension = (found[1].upper(), found[2]) if found else (b"", b"")
+    prefix = found[1] if found else b""
     if found:
-        number, line = rows[0]
-        rows[0] = (number, [*([found[3]] if found[3] else []), *line[1:]])
+        rows[0][1][:1] = [found[2]] if found[2] else []
         if b"".join(rows[0][1][:1]).upper() == b"BINARY":
             raise MeshError("binary OFF is not read; export it as text, or as PLY")
         rows = rows if rows[0][1] else rows[1:]
-        if dimension == b"n" or (dimension and rows and len(rows[0][1]) in (1, 4)):  # noff: nOFF, or NOFF in small?
-            number, line = rows[0] if rows else (number, [b""])
-            if line[0] != b"3" or b"4" in prefix:
-                raise MeshError(f"line {number}: its space has {shown(line[0])} dimensions; export it in three")
-            rows = [(number, line[1:]), *rows[1:]] if len(line) > 1 else rows[1:]
-        elif dimension:
-            prefix += b"N"
-    counts = rows[0][1] if rows else []
-    if len(counts) < 2:
-        raise MeshError("the counts of vertices and faces are missing behind the header: cut short; export it again")
+        # nOFF has its dimension before the counts; where all letters are small, noff may be NOFF
+        small = found[0].islower() and not (rows and len(rows[0][1]) in (1, 4))
+        if prefix.endswith(b"n") and not small:
+            prefix = prefix[:-1]
+            number, dimension = _take(rows)
+            if dimension != b"3" or b"4" in prefix:
+                raise MeshError(f"line {number}: its space has {shown(dimension)} dimensions; export it in three")
+    prefix = prefix.upper()
+    least = len(rows[0][1]) if rows else 0
+    counts = [_take(rows) for _ in range(2)]
+    if least != 2:  # the third, of the edges, means nothing, and may be missing
+        _take(rows)
     try:
-        vertices, faces = to_ints(counts[:2]).tolist()
+        vertices, faces = to_ints([word for _, word in counts]).tolist()
     except ValueError:
-        raise bad_number([(rows[0][0], counts[:2])], whole=True) from None
+        raise bad_number(((number, [word]) for number, word in counts), whole=True) from None
     if min(vertices, faces) < 0:
-        raise MeshError(f"line {rows[0][0]}: expected counts, got {vertices} and {faces}; export it again")
-    rows = [(rows[0][0], counts[3:]), *rows[1:]]  # the third, of the edges, means nothing
+        raise MeshError(f"line {counts[0][0]}: expected counts, got {vertices} and {faces}; export it again")
     homogeneous, normals = b"4" in prefix, b"N" in prefix
     width = (4 if homogeneous else 3) + 3 * normals + 4 * (b"C" in prefix) + 2 * (b"ST" in prefix)
-    return _Layout(vertices, faces, homogeneous, normals, width), rows if rows[0][1] else rows[1:]
+    return _Layout(vertices, faces, homogeneous, normals, width), rows
+
+
+def _take(rows: Rows) -> tuple[int, bytes]:
+    """The next word and its line, taken off the rows."""
+    if not rows:
+        raise MeshError("the counts of vertices and faces are missing behind the header: cut short; export it again")
+    number, words = rows[0]
+    word = words.pop(0)
+    if not words:
+        rows.pop(0)
+    return number, word
 
 
 def _read_rows(layout: _Layout, rows: Rows, path: Path) -> tuple[Floats, Ints, Ints]:

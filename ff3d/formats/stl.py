@@ -50,7 +50,7 @@ def _read_text(data: bytes, path: Path) -> Floats:
     """
     text = re.sub(rb"\bend[ \t]+(?=(solid|facet|loop)\b)", b"end", b"\n".join(text_lines(data)).lower())
     # names of solids may hold any word: they go from solid to the first facet, or to the end of the line
-    text = re.sub(rb"\b((?:end)?solid)\b[^\n]*?(?=\bfacet\s+normal\b|\n|\Z)", rb"\1", text)
+    text = re.sub(rb"\b((?:end)?solid)\b[^\n]*?(?=\bfacet\s+normal\b|\n|\Z)", rb"\1 ", text)
     opened, closed = (len(re.findall(word, text)) for word in (rb"\bfacet\b", rb"\bendfacet\b"))
     tail = text[text.rfind(b"endfacet") + len(b"endfacet") :] if closed else text
     ended = re.search(rb"\bendsolid\b", tail)

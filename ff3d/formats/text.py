@@ -57,7 +57,7 @@ def reading(file: Path) -> Iterator[None]:
     except MemoryError:
         raise MeshError(f"{file}: too large for this computer's memory; simplify it, or use a larger one") from None
     except Exception as error:  # whatever a reader trips over is the file's fault, and one line says so
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = re.sub(r" at 0x\w+", "", " ".join(f"{type(error).__name__}: {error}".split()))[:200]
         raise MeshError(
             f"{file}: damaged, or not {file.suffix[1:].upper()} ({what}); export or download it again"
         ) from error
