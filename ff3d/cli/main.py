@@ -17,6 +17,7 @@ from ff3d.cli.options import say
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
+from ff3d.cli.theory import NtkCommand
 
 log = logging.getLogger("ff3d")
 
@@ -62,6 +63,7 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "prepare": PrepareCommand(missing, missing),
         "inspect": InspectCommand(missing),
         "samples": SamplesCommand(),
+        "ntk": NtkCommand(missing),
         "doctor": DoctorCommand(),
     }
     config: Any = (OmitArgPrefixes, FlagCreatePairsOff)

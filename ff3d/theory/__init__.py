@@ -1,0 +1,1 @@
+"""Why mappings differ: kernels of wide networks, and what they learn first."""
