@@ -69,8 +69,8 @@ class NtkCommand:
             return 0
         say(f"{shape.name}: share of the labels' energy at {self.points:,} points that is learned after so many steps")
         say(f"{'mapping':12}" + "".join(f"{step:>10,}" for step in STEPS))
-        for name, shares in table.items():
-            say(f"{name:12}" + "".join(f"{share:10.3f}" for share in shares))
-        order = sorted(table, key=lambda name: table[name][-1])
+        for mapped, shares in table.items():
+            say(f"{mapped:12}" + "".join(f"{share:10.3f}" for share in shares))
+        order = sorted(table, key=lambda key: table[key][-1])
         say(f"predicted order, slowest first: {' < '.join(order)}")
         return 0

@@ -28,7 +28,8 @@ def relu_kernels(cosine: Floats, norms: Floats, depth: int, bias: float = 0.0) -
     cosine: of the angle between two inputs, any shape.  norms: the product of their lengths, the same shape; inputs of
     one length alone are exact.  depth: hidden layers, at least 1.  bias: the standard deviation of biases.
     Weights are N(0, 1) in the first layer and N(0, 2 / inputs) after it, so that layers keep lengths, in the
-    parametrisation of Jacot et al. 2018; biases are trained too. Sources: Cho and Saul 2009, "Kernel Methods for Deep Learning"; Lee et al. 2019, appendix E.
+    parametrisation of Jacot et al. 2018; biases are trained too.
+    Sources: Cho and Saul 2009, "Kernel Methods for Deep Learning"; Lee et al. 2019, appendix E.
     Raises ValueError for a depth under 1.
     """
     if depth < 1:
