@@ -1,4 +1,6 @@
 import os
+import sys
+from types import ModuleType
 
 # Tests run side by side, one process a core (`make test`): a thread each then, set before torch and numpy read it.
 # Passive: threads that wait for a busy core's thread would otherwise spin, and hold up the others.
@@ -7,20 +9,39 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import jaxtyping
 import pytest
 import trimesh
+from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
-from ff3d.formats.writers import save_mesh
+# What these modules say of types and shapes is checked at every call. FF3D_TEST_TYPES=0 leaves it out.
+CHECKED = ["fields", "formats", "geometry", "labels", "metrics", "points", "shapes", "surfaces.extraction"]
+checks = ModuleType("ff3d_type_checks")  # the hook takes a checker by its name
+checks.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for mypy
+sys.modules[checks.__name__] = checks
+if os.environ.get("FF3D_TEST_TYPES") != "0":
+    jaxtyping.install_import_hook([f"ff3d.{name}" for name in CHECKED], f"{checks.__name__}.check")
 
 # no deadline: timing never decides a test
 settings.register_profile("ff3d", deadline=None)
 settings.load_profile("ff3d")
 
 
+@pytest.fixture(autouse=True)
+def _wrong_types(request):
+    """Tests of what a function says of a wrong type must get as far as the function."""
+    wrong = request.node.get_closest_marker("wrong_types") is not None
+    jaxtyping.config.update("jaxtyping_disable", wrong)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="module")
 def meshes(tmp_path_factory):
     """Two files for a study: a ball and a box."""
+    from ff3d.formats.writers import save_mesh
+
     folder = tmp_path_factory.mktemp("meshes")
     save_mesh(trimesh.creation.icosphere(subdivisions=2), folder / "ball.ply")
     save_mesh(trimesh.creation.box(), folder / "box.ply")

@@ -55,6 +55,7 @@ def test_iou_of_nothing_with_nothing_is_1():
     assert iou_of_labels(np.zeros(0, bool), np.zeros(0, bool)) == 1
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -153,6 +154,7 @@ def test_a_surface_that_cannot_be_sampled_is_refused(shape, expected):
         sample_surface(shape, 10, np.random.default_rng(0))
 
 
+@pytest.mark.wrong_types
 def test_an_unknown_weight_is_refused():
     with pytest.raises(ValueError, match="'area', 'face' or 'even', got 'vertex'"):
         sample_surface(two_triangles(), 10, np.random.default_rng(0), weight="vertex")

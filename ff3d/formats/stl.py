@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def _read_binary(data: bytes, path: Path) -> Floats:
     return _corners(np.frombuffer(data, STL_FACE, count, HEAD))
 
 
-def _corners(faces: NDArray[np.void]) -> Floats:
+def _corners(faces: NDArray[Any]) -> Floats:
     corners: Floats = faces["corners"].astype(np.float64).reshape(-1, 3)
     return corners
 

@@ -202,6 +202,7 @@ def test_unnamed_settings_are_the_defaults(name):
     assert (mapping.dimension, mapping(inside(5)).shape) == (3, (5, mapping.features))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("name", "settings", "says"),
     [

@@ -34,7 +34,7 @@ def test_normals_of_a_closed_mesh_add_up_to_zero_and_areas_to_its_surface():
     assert np.einsum("ij,ij->i", cross_products(corners), corners.mean(axis=1)).min() > 0  # outward
 
 
-@pytest.mark.parametrize("apex", [(0, 0, 0), (0.1, 5, -2)])
+@pytest.mark.parametrize("apex", [(0.0, 0.0, 0.0), (0.1, 5, -2)])
 def test_the_volume_of_a_closed_mesh_is_the_same_from_every_apex(apex):
     box = trimesh.creation.box(extents=(1.0, 2.0, 3.0))
     assert signed_volumes(box.vertices, box.faces, np.array(apex)).sum() == pytest.approx(6)

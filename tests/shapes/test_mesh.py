@@ -137,6 +137,7 @@ def test_no_cube_without_an_extent(make, vertices):
         make(vertices)
 
 
+@pytest.mark.wrong_types
 def test_a_bad_cube_is_refused():
     for center, scale in [((0, 0, math.inf), 1), ((0, 0), 1), ((0, 0, 0), 0), ((0, 0, 0), -1), ((0, 0, 0), math.nan)]:
         with pytest.raises(ValueError, match=r"center must be 3 finite|scale must be a finite"):
