@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Labels, Points
 from ff3d.geometry.sampling import Surface
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 class LabelledPoints(NamedTuple):
     """points (n, 3), input coordinates, and occupancy (n,) bool, True inside."""
 
-    points: Floats
-    occupancy: NDArray[np.bool_]
+    points: Points
+    occupancy: Labels
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class SurfaceMetrics:
     normal_consistency: float
 
 
-def iou_of_labels(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
+def iou_of_labels(predicted: Labels, actual: Labels) -> float:
     """Intersection over union of {predicted} and {actual}, bool (n,) each, in [0, 1]; 1 if both are empty.
 
     Raises ValueError if they are not bool, or not of one shape (n,).
@@ -59,7 +58,7 @@ def iou_of_labels(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> fl
     return float(np.count_nonzero(first & second) / union) if union else 1.0
 
 
-def iou(contains: Callable[[Floats], NDArray[np.bool_]], test: LabelledPoints) -> float:
+def iou(contains: Callable[[Points], Labels], test: LabelledPoints) -> float:
     """IoU of what `contains`, points (n, 3) -> bool (n,), says of the test points with their labels."""
     return iou_of_labels(contains(test.points), test.occupancy)
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Box, Floats, PointIndices, Points
 
 if TYPE_CHECKING:
     import trimesh
 
 
-def grown_box(mesh: trimesh.Trimesh, margin: float) -> NDArray[np.float64]:
+def grown_box(mesh: trimesh.Trimesh, margin: float) -> Box:
     """The mesh's bounding box (2, 3) grown by `margin` input units on every side."""
     return np.array([mesh.vertices.min(axis=0) - margin, mesh.vertices.max(axis=0) + margin])
 
 
-def groups_apart(low: Floats, high: Floats) -> Ints:
+def groups_apart(low: Points, high: Points) -> PointIndices:
     """The group (n,) of each of n boxes, low and high (n, 3), where gaps along the axes separate groups.
 
     Boxes on two sides of a plane across an axis that lies in a gap are in two groups. Gaps of over a 128th of the
@@ -41,7 +41,7 @@ def groups_apart(low: Floats, high: Floats) -> Ints:
     return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def centered(points: Floats) -> Floats:
+def centered(points: Points) -> Points:
     """points about the centre of their box, over its longest side: no square under- or overflows."""
     low, high = points.min(axis=0), points.max(axis=0)
     local: Floats = (points - (low + (high - low) / 2)) / (float((high - low).max()) or 1.0)
@@ -93,12 +93,12 @@ class UnitCube:
         low, high = points.min(axis=0), points.max(axis=0)
         return cls(tuple((low + (high - low) / 2).tolist()), float((high - low).max()) / (1 - 2 * padding))
 
-    def to_unit(self, points: ArrayLike) -> Floats:
+    def to_unit(self, points: ArrayLike) -> Points:
         """points (n, 3), input coordinates -> (n, 3) float64, unit coordinates. Raises ValueError by shape."""
         unit: Floats = (_points(points) - self.center) / self.scale + 0.5
         return unit
 
-    def from_unit(self, points: ArrayLike) -> Floats:
+    def from_unit(self, points: ArrayLike) -> Points:
         """points (n, 3), unit coordinates -> (n, 3) float64, input coordinates. Raises ValueError by shape."""
         placed: Floats = (_points(points) - 0.5) * self.scale + self.center
         return placed
@@ -118,7 +118,7 @@ class UnitCube:
         return cls(tuple(center), scale)
 
 
-def check_points(points: ArrayLike) -> Floats:
+def check_points(points: ArrayLike) -> Points:
     """points as float64 (n, 3); ValueError if the shape is another or a coordinate is not finite."""
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3:
@@ -129,7 +129,7 @@ def check_points(points: ArrayLike) -> Floats:
     return array
 
 
-def _box_points(vertices: ArrayLike) -> Floats:
+def _box_points(vertices: ArrayLike) -> Points:
     """vertices as float64 (v, 3), v > 0; ValueError if there are none or one is not finite."""
     points = _points(vertices)
     if not len(points) or not np.isfinite(points).all():
@@ -137,7 +137,7 @@ def _box_points(vertices: ArrayLike) -> Floats:
     return points
 
 
-def _points(points: ArrayLike) -> Floats:
+def _points(points: ArrayLike) -> Points:
     """points as float64 (n, 3); ValueError for any other shape."""
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Corners, FaceBools, FaceFloats, Floats, Labels, Points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.distances import Inside
 from ff3d.geometry.sampling import Surface
@@ -59,13 +58,13 @@ def parting_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trime
     return trimesh.Trimesh(kept, np.arange(len(kept)).reshape(-1, 3), process=False) if len(kept) else mesh
 
 
-def _parts(triangles: Floats, inside: Inside, spot: Floats, size: float) -> NDArray[np.bool_]:
+def _parts(triangles: Corners, inside: Inside, spot: Floats, size: float) -> FaceBools:
     """Whether triangles (f, 3, 3) have inside on one side alone, at a spot given by the weights of their corners."""
     a, b, c = np.moveaxis(triangles, 1, 0)
     return _differ(np.einsum("k,fkd->fd", spot, triangles), np.cross((b - a) / size, (c - a) / size), inside, size)
 
 
-def _differ(places: Floats, normals: Floats, inside: Inside, size: float) -> NDArray[np.bool_]:
+def _differ(places: Points, normals: Points, inside: Inside, size: float) -> Labels:
     """Whether one side is inside and the other is not, at places (n, 3) on surfaces with normals (n, 3) of any length.
 
     Without a normal there are no sides.
@@ -76,7 +75,7 @@ def _differ(places: Floats, normals: Floats, inside: Inside, size: float) -> NDA
     return both[: len(places)] != both[len(places) :]
 
 
-def _longest(triangles: Floats) -> Floats:
+def _longest(triangles: Corners) -> FaceFloats:
     """The longest edge of each triangle."""
     longest: Floats = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2).max(axis=1, initial=0)
     return longest

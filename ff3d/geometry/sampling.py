@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Corners, FaceFloats, FaceVectors, Floats, PointIndices, Points
 from ff3d.geometry.triangles import cross_products
 
 if TYPE_CHECKING:
     import trimesh
 
 
-def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Floats:
+def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Points:
     """`count` points (count, 3), uniform in the box `bounds` (2, 3)."""
     low, high = np.asarray(bounds, dtype=np.float64)
     points: Floats = low + (high - low) * rng.random((count, 3))
@@ -27,7 +27,7 @@ def sample_uniform(bounds: ArrayLike, count: int, rng: Generator) -> Floats:
 
 def sample_near_surface(
     mesh: trimesh.Trimesh | Surface, count: int, *, std: float | ArrayLike, rng: Generator
-) -> Floats:
+) -> Points:
     """Points spread evenly on the surface plus Gaussian noise: (count, 3), input coordinates, in the faces' order.
 
     std: the noise, input units; several widths share the points evenly, in turn.
@@ -49,11 +49,11 @@ class SampleMix:
 
     uniform: float
     widths: tuple[float, ...]
-    everywhere: Callable[[int, Generator], Floats] | None = None
+    everywhere: Callable[[int, Generator], Points] | None = None
 
     def draw(
         self, mesh: trimesh.Trimesh | Surface, bounds: ArrayLike, unit: float, count: int, rng: Generator
-    ) -> Floats:
+    ) -> Points:
         """Exactly `count` points in random order: (count, 3), input coordinates.  unit: input units a unit."""
         far = round(count * self.uniform) if self.widths else count
         points = self.everywhere(far, rng) if self.everywhere else sample_uniform(bounds, far, rng)
@@ -67,7 +67,7 @@ class SampleMix:
 class Surface:
     """Triangles to draw points on: corners (f, 3, 3), finite. Kept where points are drawn again and again."""
 
-    corners: Floats
+    corners: Corners
 
     @classmethod
     def of(cls, mesh: trimesh.Trimesh | Surface) -> Surface:
@@ -81,20 +81,20 @@ class Surface:
         return cls(corners)
 
     @cached_property
-    def crosses(self) -> Floats:
+    def crosses(self) -> FaceVectors:
         """Normals (f, 3) as long as twice the faces' areas. Unit: the longest edge, so that no tiny mesh underflows."""
         offsets = self.corners - self.corners[:, :1]
         offsets /= np.abs(offsets).max(initial=0) or 1.0
         return cross_products(offsets)
 
     @cached_property
-    def cumulative(self) -> Floats:
+    def cumulative(self) -> FaceFloats:
         """The area of all faces up to each (f,), in the same unit, twice."""
         return np.cumsum(np.linalg.norm(self.crosses, axis=1))
 
     def sample(
         self, count: int, rng: Generator, weight: Literal["area", "face", "even"] = "area"
-    ) -> tuple[Floats, NDArray[np.int64]]:
+    ) -> tuple[Points, PointIndices]:
         """As `sample_surface`."""
         if not len(self.corners):
             raise ValueError("cannot sample a surface without faces")
@@ -121,7 +121,7 @@ class Surface:
 
 def sample_surface(
     mesh: trimesh.Trimesh | Surface, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
-) -> tuple[Floats, NDArray[np.int64]]:
+) -> tuple[Points, PointIndices]:
     """`count` points on the mesh, uniform within a face, and the face of each: (count, 3) float64, (count,).
 
     weight: faces are chosen by their area, or each alike (as in the notebook of Tancik et al. 2020), so that the

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Box, Floats, Ints, Labels, PointFloats, Points
 from ff3d.geometry.touching import REACH, floor_cells
 
 OUTSIDE, INSIDE, UNKNOWN, TOUCHED = 0, 1, 2, 3
@@ -62,7 +62,7 @@ class SurfaceCells:
         x, y, z = np.clip(floor_cells((points - self.lower) / self.side), 0, last).T
         return self._sides[x, y, z]
 
-    def _edges(self, bounds: Floats) -> list[Floats]:
+    def _edges(self, bounds: Box) -> list[Floats]:
         """Where cells end along each axis of a box (2, 3), to which the outermost reach."""
         edges = []
         for axis, cells in enumerate(self.labels.shape):
@@ -71,7 +71,7 @@ class SurfaceCells:
             edges.append(np.concatenate([[low], np.clip(inner, low, high), [high]]))
         return edges
 
-    def settled(self, bounds: Floats, winding_number: Callable[[Floats], Floats]) -> SurfaceCells:
+    def settled(self, bounds: Box, winding_number: Callable[[Points], PointFloats]) -> SurfaceCells:
         """The same with labels for the outermost cells, if no more of the space beyond counts than a box.
 
         Of a surface with holes nothing is known of all space, and a field that must learn it has less for the rest. A
@@ -93,7 +93,7 @@ class SurfaceCells:
         )
         return replace(self, labels=labels)
 
-    def draw(self, count: int, rng: np.random.Generator, bounds: Floats) -> Floats:
+    def draw(self, count: int, rng: np.random.Generator, bounds: Box) -> Points:
         """Points (count, 3), uniform where a box has no label. bounds: the box (2, 3). All in unit coordinates.
 
         Raises ValueError if all of the box has labels.
@@ -110,7 +110,7 @@ class SurfaceCells:
         each = zip(edges, widths, cells[:, chosen], rng.random((3, count)), strict=True)
         return np.stack([edge[cell] + width[cell] * place for edge, width, cell, place in each], axis=1)
 
-    def __call__(self, centers: Floats, side: float) -> NDArray[np.bool_]:
+    def __call__(self, centers: Points, side: float) -> Labels:
         """Whether cubes meet a touched cell: centers (n, 3) and side, unit coordinates -> (n,) bool.
 
         False for cubes of less than 3/4 of this grid's side: finer cells are for the function itself to tell.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Corners, Floats, Ints
 from ff3d.geometry.cores import threads
 
 # How far, in fine cells, a triangle reaches past itself: far more than the rounding of a float32 unit coordinate
@@ -17,7 +17,7 @@ CHUNK = 2**12  # triangles that pass through the caches together
 PAIRS = 8_000_000  # of a triangle and a cell that it may touch; where more are expected the cells stay larger
 
 
-def touched_cells(triangles: Floats) -> tuple[Ints, int]:
+def touched_cells(triangles: Corners) -> tuple[Ints, int]:
     """The cells that triangles touch, or come nearer to than `REACH`: ((m, 3), level), cells of side 2^level.
 
     triangles: (f, 3, 3), in fine cells. A cell comes once for each triangle that touches it. The level is 0 unless

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Bools, Floats, Ints
+from ff3d.geometry.arrays import Bools, Corners, FaceBools, FaceFloats, Faces, FaceVectors, Floats, Ints, Vertices
 
 if TYPE_CHECKING:
     import trimesh
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 BATCH = 2**16  # faces whose corners stay in the cache
 
 
-def cross_products(corners: Floats) -> Floats:
+def cross_products(corners: Corners) -> FaceVectors:
     """Normals (f, 3) of triangles (f, 3, 3) by the right-hand rule, as long as twice the areas.
 
     >>> cross_products(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]])).tolist()
@@ -25,7 +24,7 @@ def cross_products(corners: Floats) -> Floats:
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
-def areas(corners: Floats) -> Floats:
+def areas(corners: Corners) -> FaceFloats:
     """The areas (f,) of triangles (f, 3, 3).
 
     >>> areas(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]])).tolist()
@@ -35,7 +34,7 @@ def areas(corners: Floats) -> Floats:
     return area
 
 
-def signed_volumes(vertices: Floats, faces: Ints, apex: Floats | float = 0.0) -> Floats:
+def signed_volumes(vertices: Vertices, faces: Faces, apex: Floats | float = 0.0) -> FaceFloats:
     """The volumes (f,) of the tetrahedra between faces (f, 3) and an apex (3,), > 0 where a face looks away from it.
 
     Over a closed surface they add up to its volume, wherever the apex is (divergence theorem); an apex near the
@@ -57,7 +56,7 @@ def signed_volume(mesh: trimesh.Trimesh) -> float:
     return sum(float(signed_volumes(vertices, batch, middle).sum()) for batch in batches)
 
 
-def has_area(vertices: Floats, faces: Ints) -> NDArray[np.bool_]:
+def has_area(vertices: Vertices, faces: Faces) -> FaceBools:
     """Whether each of the faces (f, 3) is more than a line or a point, (f,).
 
     vertices (v, 3), finite, input coordinates. A face has no area if its height is within the rounding of its own
@@ -101,7 +100,7 @@ def sums_by_index(index: Ints, values: Floats, count: int) -> Floats:
     return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
 
 
-def have_three_corners(faces: Ints) -> Bools:
+def have_three_corners(faces: Faces) -> FaceBools:
     """Which faces (f, 3) have three different vertices.
 
     >>> have_three_corners(np.array([[0, 1, 2], [0, 1, 0], [3, 3, 1]])).tolist()
@@ -137,7 +136,7 @@ class HalfEdges:
     count: Ints  # (e,) the faces at each edge
 
     @classmethod
-    def of(cls, faces: Ints, num_vertices: int) -> HalfEdges:
+    def of(cls, faces: Faces, num_vertices: int) -> HalfEdges:
         """Those of faces (f, 3) into `num_vertices` vertices."""
         start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
         keys = np.minimum(start, end) * num_vertices + np.maximum(start, end)
