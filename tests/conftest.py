@@ -15,8 +15,11 @@ import trimesh
 from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
-# What these modules say of types and shapes is checked at every call. FF3D_TEST_TYPES=0 leaves it out.
-CHECKED = ["fields", "formats", "geometry", "labels", "metrics", "points", "shapes", "surfaces.extraction"]
+# What these modules say of types and shapes is checked at every call; FF3D_TEST_TYPES=0 leaves it out. Not those of
+# settings, which say themselves what is wrong with what they are given.
+CHECKED = ["formats", "geometry", "labels", "metrics", "shapes", "surfaces.extraction"]
+CHECKED += [f"fields.{name}" for name in ("feature_grids", "field", "field_file", "mapping", "network", "quantization")]
+CHECKED += [f"points.{name}" for name in ("datasets", "test_sets", "training_points")]
 checks = ModuleType("ff3d_type_checks")  # the hook takes a checker by its name
 checks.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for mypy
 sys.modules[checks.__name__] = checks

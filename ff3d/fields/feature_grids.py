@@ -7,8 +7,9 @@ so that the gradient to the table is the product of its transpose with the incom
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,16 @@ MAX_PARAMETERS = 2**26
 PRIMES = (1, 2654435761, 805459861)  # pi in equation 4 of arXiv:2201.05989
 AXES = {"grid": ((0, 1, 2),), "hash": ((0, 1, 2),), "planes": ((0, 1), (0, 2), (1, 2))}
 BLOCK = 2**14  # points at once in `encode`: their indices and weights take some 8 MiB
+
+
+if TYPE_CHECKING or "jaxtyping" not in sys.modules:
+    UnitPoints = Tensor  # (n, d)
+    Features = Tensor  # (n, features)
+else:  # shapes are checked while tests run; see ff3d.geometry.arrays
+    from jaxtyping import Float
+
+    UnitPoints = Float[Tensor, "n d"]
+    Features = Float[Tensor, "n features"]
 
 
 class GridMapping(nn.Module):
@@ -96,7 +107,7 @@ class GridMapping(nn.Module):
         growth = (finest / coarsest) ** (1 / max(levels - 1, 1))
         return [round(finest / growth**level) for level in range(levels)]
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: UnitPoints) -> Features:
         """points (n, 3), unit coordinates -> (n, features) float32.
 
         Gradients reach the table and, the slow way, points that require one.
@@ -108,7 +119,7 @@ class GridMapping(nn.Module):
         return features.transpose(0, 1).flatten(1)
 
     @torch.no_grad()
-    def encode(self, points: Tensor, dtype: torch.dtype) -> Tensor:
+    def encode(self, points: UnitPoints, dtype: torch.dtype) -> Features:
         """The same features, rounded to `dtype`, without any gradient and in little memory."""
         features = torch.empty(len(points), self.features, dtype=dtype, device=points.device)
         for rows, block in zip(features.split(BLOCK), points.split(BLOCK), strict=True):

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ff3d.fields.config import GRID_MAPPINGS
-from ff3d.fields.feature_grids import GridMapping
+from ff3d.fields.feature_grids import GridMapping, UnitPoints
 from ff3d.fields.field_file import FAULTS, FieldError, FieldFile, read_field_file, write_field_file
 from ff3d.fields.mapping import InputMapping, Mapping
 from ff3d.fields.network import PRECISIONS, Network, best_device, best_precision
 from ff3d.fields.quantization import STORAGES, packed, unpacked
+from ff3d.geometry.arrays import Labels, Logits
 from ff3d.geometry.coordinates import UnitCube, check_points
 from ff3d.geometry.surface_cells import SurfaceCells
 
@@ -77,12 +78,12 @@ class OccupancyField(Network):
         self.target, self.source = target, source or {}
         self.surface, self.guarded, self.storage = surface, guarded, storage
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: UnitPoints) -> Tensor:
         """points (n, 3), unit coordinates -> the network's logits (n,) float32, without the guard."""
         return super().forward(points).squeeze(-1) * GAINS[self.target]
 
     @torch.no_grad()
-    def logits(self, points: ArrayLike, *, chunk: int = 2**15) -> NDArray[np.float32]:
+    def logits(self, points: ArrayLike, *, chunk: int = 2**15) -> Logits:
         """points (n, 3), input coordinates -> logits (n,) float32; `OUTSIDE_LOGIT` outside the field's box."""
         points = check_points(points)
         answer = np.full(len(points), OUTSIDE_LOGIT, dtype=np.float32)
@@ -107,14 +108,14 @@ class OccupancyField(Network):
         logits: NDArray[np.float32] = self(torch.from_numpy(unit.astype(np.float32)).to(self.device)).cpu().numpy()
         return logits
 
-    def occupancy(self, points: ArrayLike) -> NDArray[np.float32]:
+    def occupancy(self, points: ArrayLike) -> Logits:
         """points (n, 3), input coordinates -> the sigmoid of the logits, (n,) float32 in [0, 1], 1/2 on the surface.
 
         Of a field of labels, the probability of being inside.
         """
         return torch.from_numpy(self.logits(points)).sigmoid().numpy()
 
-    def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def contains(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         return self.logits(points) > 0
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS, MappingConfig
-from ff3d.fields.feature_grids import GridMapping
+from ff3d.fields.feature_grids import Features, GridMapping, UnitPoints
 
 MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture", "learned")
 DEFAULT_SCALE = {"positional": 64.0, "gaussian": 12.0, "lecture": 10.0, "learned": 12.0}
@@ -63,7 +63,7 @@ class InputMapping(nn.Module):
             return self.dimension
         return len(self.frequencies) * (1 if self.name == "lecture" else 2)
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: UnitPoints) -> Features:
         """points (n, d), unit coordinates -> (n, features) float32.
 
         float32 throughout, whatever the network runs in: bfloat16 coordinates near 1 are 4e-3 apart.
@@ -77,7 +77,7 @@ class InputMapping(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1) / math.sqrt(len(self.frequencies))
 
     @torch.no_grad()
-    def encode(self, points: Tensor, dtype: torch.dtype) -> Tensor:
+    def encode(self, points: UnitPoints, dtype: torch.dtype) -> Features:
         """The same features, rounded to `dtype`, without a gradient to the points: the fast twin of `forward`.
 
         On a CPU in blocks whose angles stay in the cache, written straight to where they belong.

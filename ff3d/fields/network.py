@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
 from ff3d.fields.config import NetworkConfig
+from ff3d.fields.feature_grids import Features, UnitPoints
 from ff3d.fields.mapping import Mapping
 
 WAVES = ("siren", "finer", "gaussian")  # activations that bfloat16 would shift by a tenth of a turn
@@ -77,7 +78,7 @@ class Network(nn.Module):
         """Where the weights lie."""
         return next(self.parameters()).device
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: UnitPoints) -> Features:
         """points (n, d), unit coordinates -> (n, outputs) float32."""
         dtype = PRECISIONS[self.precision]
         activate = ACTIVATIONS[self.activation]

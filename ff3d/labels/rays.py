@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Labels
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.labels.repair import area_cube, repaired
@@ -46,7 +46,7 @@ class RayOracle:
         directions = np.random.default_rng(seed).standard_normal((self.FIRST + self.MORE, 3))
         self._directions = unit_vectors(directions)
 
-    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         unit = self.cube.to_unit(check_points(points))
         votes = np.zeros(len(unit), dtype=np.int64)
@@ -98,7 +98,7 @@ class Open3DOracle:
         vertices = self.cube.to_unit(mesh.vertices).astype(np.float32)
         self._scene.add_triangles(self._tensor(vertices), self._tensor(np.asarray(mesh.faces, dtype=np.uint32)))
 
-    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         unit = np.asarray(self.cube.to_unit(check_points(points)), dtype=np.float32)
         inside: NDArray[np.bool_] = (

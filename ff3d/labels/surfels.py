@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Floats, Ints, Labels, PointFloats
 from ff3d.geometry.coordinates import UnitCube, centered, check_points
 from ff3d.geometry.triangles import unit_vectors
 from ff3d.shapes.point_cloud import FEWEST, PointCloud, logger
@@ -251,11 +251,11 @@ class PointCloudOracle:
         self._tree: Any = igl.FastWindingNumberBVH()
         self._tree.init(corners.reshape(-1, 3), np.arange(3 * len(points)).reshape(-1, 3), 2)
 
-    def winding_number(self, points: ArrayLike) -> Floats:
+    def winding_number(self, points: ArrayLike) -> PointFloats:
         """points (n, 3), input coordinates -> (n,): near 1 inside, near 0 outside, in between where points lack."""
         return self._number(self._cube.to_unit(check_points(points)))
 
-    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         return self.winding_number(points) > 0.5
 

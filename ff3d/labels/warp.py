@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ff3d.geometry.arrays import Labels
 from ff3d.geometry.coordinates import check_points
 from ff3d.labels.repair import repaired
 
@@ -46,7 +47,7 @@ class WarpOracle:
             support_winding_number=True,  # without it, warp silently counts rays
         )
 
-    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         unit = self.cube.to_unit(check_points(points)).astype(np.float32)
         asked = self._wp.array(np.ascontiguousarray(unit), dtype=self._wp.vec3, device=self.device)

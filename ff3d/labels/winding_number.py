@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Labels, PointFloats
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
@@ -107,14 +107,14 @@ class WindingNumberOracle:
         """The cell grid, if enough points were asked about for it to be made."""
         return self.__dict__.get("grid")
 
-    def winding_number(self, points: ArrayLike) -> Floats:
+    def winding_number(self, points: ArrayLike) -> PointFloats:
         """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
 
         Exact where it lies within 0.02 of 1/2, right to about 0.06 within 0.1 of it; elsewhere within about 0.25.
         """
         return self._winding_number(self.cube.to_unit(check_points(points)))
 
-    def __call__(self, points: ArrayLike) -> NDArray[np.bool_]:
+    def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         array = np.asarray(points, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != 3:

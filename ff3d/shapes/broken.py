@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Bools
+from ff3d.geometry.arrays import Labels
 from ff3d.shapes.broken_bodies import (
     blocks,
     bridged,
@@ -75,7 +75,7 @@ class BrokenMesh:
     enclosing: bool
     solid: Contains
 
-    def contains(self, points: ArrayLike) -> Bools:
+    def contains(self, points: ArrayLike) -> Labels:
         """Exact occupancy (n,) of points (n, 3), input coordinates. Raises ValueError for any other shape."""
         array = np.asarray(points, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != 3:

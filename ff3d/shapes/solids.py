@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from ff3d.geometry.arrays import Labels, PointFloats, Points
 
 Values = NDArray[np.float64]
 Vector = Sequence[float]
@@ -39,14 +41,14 @@ class Solid:
     bounds: Values
     value: Callable[[Values], Values]
 
-    def contains(self, points: Values) -> NDArray[np.bool_]:
+    def contains(self, points: ArrayLike) -> Labels:
         """Exact occupancy (n,) of points (n, 3): True inside. Raises ValueError for any other shape."""
-        points = np.asarray(points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise ValueError(f"points must have shape (n, 3), got {points.shape}")
-        return self.values(points) > 0
+        array = np.asarray(points, dtype=np.float64)
+        if array.ndim != 2 or array.shape[1] != 3:
+            raise ValueError(f"points must have shape (n, 3), got {array.shape}")
+        return self.values(array) > 0
 
-    def values(self, points: Values) -> Values:
+    def values(self, points: Points) -> PointFloats:
         """`value` in batches whose temporaries stay in the cache."""
         values = np.empty(len(points))
         for start in range(0, len(points), 1 << 14):

@@ -92,6 +92,5 @@ def test_what_is_not_near_the_surface_comes_from_where_it_is_told_to():
     assert share_at_corner(0.0) == 0
 
 
-@pytest.mark.wrong_types  # lists, from JSON
 def test_settings_read_from_a_file_are_those_given_in_python():
     assert SamplingConfig(widths=[0.1, 0.2]) == SamplingConfig(widths=(0.1, 0.2))
