@@ -18,6 +18,7 @@ from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
 from ff3d.cli.theory import NtkCommand
+from ff3d.cli.watertight import WatertightCommand
 
 log = logging.getLogger("ff3d")
 
@@ -59,6 +60,7 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "tune": TuneCommand(missing, settings, Executor()),
         "extract": ExtractCommand(missing),
         "evaluate": EvaluateCommand(missing),
+        "watertight": WatertightCommand(missing),
         "label": LabelCommand(missing, missing, missing),
         "prepare": PrepareCommand(missing, missing),
         "inspect": InspectCommand(missing),

@@ -48,8 +48,7 @@ def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), a share of the volume, got {share}; 0.001 is a thousandth")
     vertices, faces = _arrays(mesh)
-    part = components(faces[:, :2].ravel(), faces[:, 1:].ravel(), len(vertices))[faces[:, 0]]
-    volumes = np.bincount(part, weights=_volumes(vertices, faces))
+    part, volumes = _parts(vertices, faces)
     total = abs(float(volumes.sum()))
     kept = np.abs(volumes) >= share * total
     kept[np.abs(volumes).argmax()] = True
@@ -60,6 +59,33 @@ def drop_floaters(mesh: trimesh.Trimesh, share: float) -> trimesh.Trimesh:
     percent = 100 * float(np.abs(volumes[dropped]).sum()) / total if total else 0
     log.info("dropped %d floaters of %d faces, %.2g%% of the volume", len(dropped), (~stays).sum(), percent)
     return trimesh.Trimesh(*_compact(vertices, faces[stays]), process=False)
+
+
+def fill_cavities(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """The mesh without its cavities, and without what floats in them; logs how many were filled.
+
+    mesh: closed, outward, without self-intersections, as from `extract_mesh`. A cavity is a part of negative volume, a
+    part as in `drop_floaters`. Returns the mesh itself if there are none.
+    """
+    import trimesh
+
+    vertices, faces = _arrays(mesh)
+    part, volumes = _parts(vertices, faces)
+    hollow = volumes < 0
+    if not hollow.any():
+        return mesh
+    low, high = (np.full((len(volumes), 3), fill) for fill in (np.inf, -np.inf))
+    for k in range(3):
+        np.minimum.at(low, part, vertices[faces[:, k]])
+        np.maximum.at(high, part, vertices[faces[:, k]])
+    gone = hollow.copy()
+    for number in np.flatnonzero(~hollow):
+        around = hollow & (low <= low[number]).all(axis=1) & (high >= high[number]).all(axis=1)
+        if around.any():  # perhaps within that cavity: it winds about a place on the part once, the other way
+            rows = faces[around[part]]
+            gone[number] = _winding_number(vertices, rows, vertices[faces[part == number][0]].mean(axis=0)) < -0.5
+    log.info("filled %d cavities, %.2g%% of the volume", hollow.sum(), 100 * abs(volumes[hollow].sum() / volumes.sum()))
+    return trimesh.Trimesh(*_compact(vertices, faces[~gone[part]]), process=False)
 
 
 def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | None = None) -> trimesh.Trimesh:
@@ -140,6 +166,21 @@ def _arrays(mesh: trimesh.Trimesh) -> tuple[Floats, Ints]:
     if not len(mesh.faces):
         raise ValueError("the mesh has no faces; extract or load one that has")
     return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def _parts(vertices: Floats, faces: Ints) -> tuple[Ints, Floats]:
+    """The part (f,) of each face, connected through vertices, and the signed volume of each part."""
+    part = components(faces[:, :2].ravel(), faces[:, 1:].ravel(), len(vertices))[faces[:, 0]]
+    part = np.unique(part, return_inverse=True)[1]
+    volumes: Floats = np.bincount(part, weights=_volumes(vertices, faces)).astype(np.float64)
+    return part, volumes
+
+
+def _winding_number(vertices: Floats, faces: Ints, point: Floats) -> float:
+    """That of some faces about a point."""
+    import igl
+
+    return float(igl.winding_number(vertices, faces, point[None])[0])
 
 
 def _volumes(vertices: Floats, faces: Ints) -> Floats:

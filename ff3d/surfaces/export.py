@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import trimesh
 
 CHUNK = 2**18
+ENDINGS = (*WRITERS, ".xyz", ".npz")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ def export_surface(
     """
     begun = time.perf_counter()
     path = Path(path)
+    check_ending(path)
     ending = path.suffix.lower()
-    if ending not in (*WRITERS, ".xyz", ".npz"):
-        raise ValueError(f"{path}: cannot write {ending!r}; known endings: {', '.join(WRITERS)}, .xyz, .npz")
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     if simplify is not None and simplify_error is not None:
@@ -107,11 +107,22 @@ def export_surface(
     if smooth_normals:
         cell = float((box[1] - box[0]).max()) / resolution
         mesh.vertex_normals = cleaning.smooth_normals(mesh, logits, cell / 2)  # type: ignore[method-assign]
-    if ending == ".xyz":
+    save_surface(mesh, path, points=points, seed=seed)
+    return Export(path, len(mesh.faces), signed_volume(mesh), None, time.perf_counter() - begun)
+
+
+def check_ending(path: Path) -> None:
+    """Raise ValueError for a path of an ending that nothing is written to."""
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{path}: cannot write {path.suffix!r}; known endings: {', '.join(ENDINGS)}")
+
+
+def save_surface(mesh: trimesh.Trimesh, path: Path, *, points: int = 100_000, seed: int = 0) -> None:
+    """Write a mesh by the path's ending: points on it with normals to an .xyz, else the mesh itself."""
+    if path.suffix.lower() == ".xyz":
         save_points(mesh, path, count=points, seed=seed)
     else:
         save_mesh(mesh, path)
-    return Export(path, len(mesh.faces), signed_volume(mesh), None, time.perf_counter() - begun)
 
 
 def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000, seed: int = 0) -> None:

@@ -51,6 +51,7 @@ def extract_mesh(
     start: int | None = None,
     guide: Guide | None = None,
     refine: int = 0,
+    tolerance: float = 0.0,
     chunk: int = CHUNK,
     progress: bool = False,
     max_memory: int | None = None,
@@ -73,6 +74,7 @@ def extract_mesh(
     refine: steps of root finding along each crossed edge of the grid, one point each, the root kept in a bracket
     (Illinois: Dowell and Jarratt 1971; bisection where that is slow). Evaluates points off the grid, at most one
     for each vertex and step. Worth it where logits are far from linear across a cell.
+    tolerance: of a logit: an edge with a point of one that small is refined no further.
     progress: show a tqdm bar.  max_memory: bytes that may be used, by default what is available now.
 
     What sparse can miss: a part of the surface (connected through faces of cells) in which no visited cell shows a
@@ -90,11 +92,13 @@ def extract_mesh(
     metadata has "evaluations", the number of points evaluated.
     Raises ExtractionError if nothing is inside, if the function returns NaN, no numbers or another shape, or the
     guide no bools; MemoryError if the grid does not fit, with the largest resolution that does, or if the surface
-    turns out too rough to fit; ValueError for an unusable box, resolution, method, start or refine.
+    turns out too rough to fit; ValueError for an unusable box, resolution, method, start, refine or tolerance.
     """
     box = _check_box(bounds, resolution)
     _check_count("chunk", chunk, 1, "point")
     _check_count("refine", refine, 0, "step")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be a logit of at least 0, got {tolerance}")
     step = _step(box, resolution, method, start)
     available = available_memory() if max_memory is None else max_memory
 
@@ -108,7 +112,8 @@ def extract_mesh(
             + (f"the largest resolution that fits is {fits}" if fits else "no resolution fits")
         )
     with tqdm(desc="extract", unit=" points", unit_scale=True, disable=not progress) as bar:
-        tracer = SurfaceTracer(logits, guide, FineGrid(box, resolution, step), chunk, refine, available, bar)
+        grid = FineGrid(box, resolution, step)
+        tracer = SurfaceTracer(logits, guide, grid, chunk, refine, tolerance, available, bar)
         return _mesh(tracer, *tracer.trace())
 
 

@@ -51,6 +51,7 @@ class SurfaceTracer:
     grid: FineGrid
     chunk: int
     refine: int
+    tolerance: float
     available: int
     bar: tqdm[Any]
     evaluations: int = 0
@@ -200,16 +201,19 @@ class SurfaceTracer:
 
         low, high (n, 3): the ends.  a, b (n,): the logits there.
         """
+        found, rest = np.empty(len(a)), np.arange(len(a))
         left, right = np.zeros(len(a)), np.ones(len(a))
         a, b = a.copy(), b.copy()
         weighted_a, weighted_b = a.copy(), b.copy()  # the logits, halved at an end that stays (Illinois)
         moved = np.zeros(len(a), dtype=np.int8)  # which end moved last: 1 left, -1 right
         for step in range(self.refine):
+            if not len(rest):
+                return found
             share = weighted_a / (weighted_a - weighted_b)
             # where the bracket shrinks by less than 1/2 in two steps, bisect
             share[right - left > 0.5 ** (step / 2)] = 0.5
             middle = left + (right - left) * np.clip(share, MARGIN, 1 - MARGIN)
-            points = low + (high - low) * middle[:, None]
+            points = low[rest] + (high[rest] - low[rest]) * middle[:, None]
             values = np.concatenate(
                 [self.query(points[start : start + self.chunk]) for start in range(0, len(points), self.chunk)]
             )
@@ -219,7 +223,12 @@ class SurfaceTracer:
             weighted_a = np.where(lower, values, np.where(moved < 0, weighted_a / 2, weighted_a))
             weighted_b = np.where(lower, np.where(moved > 0, weighted_b / 2, weighted_b), values)
             moved = np.where(lower, 1, -1).astype(np.int8)
-        return left + (right - left) * (a / (a - b))
+            if self.tolerance > 0:
+                found[rest], on = middle, np.abs(values) > self.tolerance
+                rest, left, right, moved = rest[on], left[on], right[on], moved[on]
+                a, b, weighted_a, weighted_b = a[on], b[on], weighted_a[on], weighted_b[on]
+        found[rest] = left + (right - left) * (a / (a - b))
+        return found
 
 
 def _evaluate(logits: Logits, points: Floats) -> Floats:

@@ -6,7 +6,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ff3d.surfaces.cleaning import CleaningError, drop_floaters, simplify, smooth_normals
+from ff3d.surfaces.cleaning import CleaningError, drop_floaters, fill_cavities, simplify, smooth_normals
 from ff3d.surfaces.extraction import extract_mesh
 
 CUBE = np.array([[-1.0, -1, -1], [1, 1, 1]])
@@ -37,6 +37,33 @@ def shells(*radii_and_centers) -> trimesh.Trimesh:
             part.invert()
         parts.append(part)
     return trimesh.util.concatenate(parts)
+
+
+# --- cavities
+
+
+def test_cavities_are_filled_with_what_floats_in_them_and_the_rest_stays_as_it_is(caplog):
+    caplog.set_level(logging.INFO)
+    solid = [(1.0, (0, 0, 0)), (0.5, (3, 0, 0)), (0.3, (0, 3, 0))]
+    hollow = [(-0.8, (0, 0, 0)), (0.6, (0, 0, 0)), (-0.4, (0, 0, 0)), (0.2, (0, 0, 0)), (-0.2, (3, 0, 0))]
+    shape = shells(*solid, *hollow)
+    filled = fill_cavities(shape)
+    check_closed(filled)
+    assert filled.body_count == 3
+    np.testing.assert_allclose(filled.volume, shells(*solid).volume)
+    assert "filled 3 cavities" in caplog.text
+    assert fill_cavities(filled) is filled
+
+
+def test_a_part_beside_a_cavity_and_within_its_box_stays():
+    # the cavity is a ring about the part: its box is around it, its surface is not
+    ring, part = trimesh.creation.torus(1.0, 0.2), trimesh.creation.icosphere(2, 0.3)
+    around = trimesh.creation.torus(1.0, 0.4)
+    ring.invert()
+    shape = trimesh.util.concatenate([around, ring, part])
+    filled = fill_cavities(shape)
+    assert filled.body_count == 2
+    np.testing.assert_allclose(filled.volume, around.volume + part.volume)
 
 
 # --- floaters

@@ -414,6 +414,21 @@ def test_refining_a_step_halves_the_error_each_time():
         assert np.abs(top - 0.3137).max() <= 2 / 7 / 2 ** (steps + 1) + MARGIN
 
 
+def test_a_tolerance_ends_refinement_where_the_logit_is_that_small_and_saves_points():
+    tolerance = 1e-3
+
+    def logits(points):  # far from linear across a cell, and a jump
+        value = np.sinh(4 * ball(0.7)(points))
+        return np.where(points[:, 0] > 0.55, -1.0, value)
+
+    all_steps, few = (extract_mesh(logits, CUBE, resolution=24, refine=12, tolerance=it) for it in (0.0, tolerance))
+    assert few.metadata["evaluations"] < 0.8 * all_steps.metadata["evaluations"]
+    jump = np.abs(few.vertices[:, 0] - 0.55) < 0.05
+    assert np.abs(np.sinh(4 * ball(0.7)(few.vertices[~jump]))).max() <= tolerance
+    np.testing.assert_allclose(few.vertices, all_steps.vertices, atol=2e-3)
+    assert np.array_equal(few.faces, all_steps.faces)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 10), st.integers(1, 3))
 @settings(max_examples=30)
 def test_refined_noise_is_closed_and_asks_about_the_box_alone(seed, resolution, steps):
@@ -562,6 +577,7 @@ def test_a_box_whose_cells_float64_cannot_tell_apart_is_refused():
         ({"start": 2.5}, "start must be at least 1 cell"),
         ({"refine": -1}, "refine must be at least 0 steps"),
         ({"refine": True}, "refine must be at least 0 steps"),
+        ({"tolerance": -1.0}, "tolerance must be a logit of at least 0"),
     ],
 )
 def test_unusable_options_are_refused(options, expected):

@@ -1,0 +1,103 @@
+"""ff3d watertight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from ff3d.cli.options import ManyMeshes, Output, say
+
+
+@dataclass
+class WatertightCommand:
+    """Close meshes, broken or not, without a network: closed, outward, in the input's coordinates.
+
+    Lengths are in input units, or per cent of the longest side: 0.5%.
+    """
+
+    meshes: ManyMeshes
+    output: Output = None
+    """of one mesh: .ply, .obj, .stl, .glb: the mesh; .xyz: points with normals; .npz: voxels"""
+    out: Path | None = None
+    """of one or many: a folder for their results and watertight.jsonl; the same command again resumes it"""
+    resolution: int | None = None
+    """grid cells along the longest side (default: 512)"""
+    error: str | None = None
+    """in place of a resolution: how far the input's surface may lie from the result"""
+    sheets: Annotated[tuple[str, ...], arg(metavar="refuse|fill|thicken T")] = ("refuse",)
+    """parts that enclose nothing: refused, closed by a flood fill from outside, or made slabs of thickness T"""
+    cavities: Literal["keep", "fill"] = "keep"
+    """hollows that nothing leads into"""
+    drop_floaters: float | None = None
+    """drop parts of less than this share of the volume (default: every part stays)"""
+    offset: str = "0"
+    """how far outward the surface is moved, inward if negative"""
+    simplify: int | None = None
+    """simplify to about so many faces"""
+    simplify_error: str | None = None
+    """simplify as far as the surface moves by less than this"""
+    points: int = 100_000
+    """points in an .xyz"""
+    ending: Annotated[str, arg(name="format")] = "ply"
+    """of the files in --out: ply, obj, stl, glb, xyz or npz"""
+    workers: int = 0
+    """processes that close meshes side by side (0: this one, one after the other)"""
+    timeout: float | None = None
+    """seconds after which a mesh is given up; needs --workers"""
+    max_memory: float | None = None
+    """gigabytes that may be used by each mesh (default: what is available)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.closing.files import ROWS, Job, close_many
+        from ff3d.shapes.sources import distinct_names, find_shapes
+
+        if (self.output is None) == (self.out is None):
+            raise ValueError("give -o FILE for one mesh, or --out DIR for one or many")
+        if self.timeout is not None and not self.workers:
+            raise ValueError("--timeout needs --workers: a mesh can be given up in a process of its own alone")
+        config = self._config()
+        memory = None if self.max_memory is None else round(self.max_memory * 1e9)
+        sources = find_shapes(self.meshes)
+        if self.output is not None:
+            if len(sources) > 1:
+                raise ValueError(f"-o takes one mesh, got {len(sources)}; give --out DIR")
+            row = Job(sources[0], self.output, config, self.points, memory).run(progress=True)
+            say(
+                f"{row['faces']:,} faces, closed, volume {row['volume']:.6g}, the surface within "
+                f"{row['to_result']:.3g} of the result, {row['seconds']:.1f} s"
+            )
+            say(f"results: {self.output}")
+            return 0
+        assert self.out is not None
+        ending = "." + self.ending.removeprefix(".")
+        jobs = [
+            Job(source, self.out / f"{name}{ending}", config, self.points, memory)
+            for source, name in zip(sources, distinct_names(sources), strict=True)
+        ]
+        rows = close_many(jobs, self.out / ROWS, workers=self.workers, timeout=self.timeout, progress=True)
+        failed = sum("failure" in row for row in rows)
+        say(f"{len(rows) - failed} of {len(rows)} meshes closed")
+        say(f"results: {self.out}")
+        return int(failed == len(rows))
+
+    def _config(self) -> Any:
+        """The options by name."""
+        from ff3d.closing.config import ClosingConfig
+
+        kind, *thickness = self.sheets or ("",)
+        if len(thickness) != (kind == "thicken"):
+            raise ValueError(f"--sheets takes refuse, fill or thicken T, got {' '.join(self.sheets) or 'nothing'}")
+        return ClosingConfig(
+            resolution=self.resolution,
+            error=self.error,
+            sheets=kind,  # type: ignore[arg-type]
+            thickness=thickness[0] if thickness else None,
+            cavities=self.cavities,
+            drop_floaters=self.drop_floaters,
+            offset=self.offset,
+            simplify=self.simplify,
+            simplify_error=self.simplify_error,
+        )

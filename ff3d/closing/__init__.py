@@ -1,0 +1,1 @@
+"""Any shape to a closed mesh, without a network: the one place where a shape meets extraction directly."""

@@ -1,0 +1,147 @@
+"""What is extracted: the signed distance of what a shape encloses, and where its surface may lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.geometry.arrays import Floats, Ints, Singles
+from ff3d.geometry.distances import Inside, TruncatedDistance
+from ff3d.surfaces.grid_levels import Guide, Logits
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.labels.winding_number import WindingNumberOracle
+
+REACH = 2.5  # cells up to which distances are exact: those of a crossed edge's ends are at most 1
+TOLERANCE = 0.01  # cells: what lies nearer to the surface lies on it
+
+
+class DistanceField:
+    """The signed distance in cells, positive inside: points (n, 3), input coordinates -> (n,) float32.
+
+    The distance is exact, to the triangles of `surface`, and clipped at `REACH` cells past where it counts; the oracle
+    alone says its sign. Nearer than `TOLERANCE`, where no sign matters, the oracle is not queried and 0 comes.
+    surface: what has inside on one side and outside on the other.  cell, offset: input units; with an offset the
+    surface lies that far outward of the shape's.
+    """
+
+    def __init__(self, surface: trimesh.Trimesh, oracle: Inside, *, cell: float, offset: float = 0.0):
+        self.oracle, self.offset = oracle, offset / cell
+        reach = REACH + abs(self.offset)
+        self._distance = TruncatedDistance(surface.vertices, surface.faces, reach, unit=cell)
+
+    def __call__(self, points: Floats) -> Singles:
+        """points (n, 3), input coordinates -> (n,)."""
+        distance = self._distance(points)
+        distance[distance <= TOLERANCE] = 0.0
+        apart = np.flatnonzero(distance)
+        outside = apart[~self.oracle(points[apart])]
+        distance[outside] *= -1
+        distance += np.float32(self.offset)
+        return distance
+
+
+class Slabs:
+    """Sheets as slabs: half their thickness less the distance to them, in cells, clipped at `REACH` beyond.
+
+    thickness, cell: input units.
+    """
+
+    def __init__(self, sheets: trimesh.Trimesh, *, thickness: float, cell: float):
+        self._half = np.float32(thickness / 2 / cell)
+        self._distance = TruncatedDistance(sheets.vertices, sheets.faces, float(self._half) + REACH, unit=cell)
+
+    def __call__(self, points: Floats) -> Singles:
+        """points (n, 3), input coordinates -> (n,)."""
+        return self._half - self._distance(points)
+
+
+class NearestFaces:
+    """Exact nearest points on triangles, by libigl's tree.  mesh: any triangles, input coordinates."""
+
+    def __init__(self, mesh: trimesh.Trimesh):
+        import igl
+
+        corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64)]
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        # about the origin, one unit large: squares of coordinates neither under- nor overflow, nor lose digits
+        self._middle, self._size = low + (high - low) / 2, float((high - low).max()) or 1.0
+        self._vertices = np.ascontiguousarray((corners.reshape(-1, 3) - self._middle) / self._size)
+        self._faces = np.arange(len(self._vertices)).reshape(-1, 3)
+        self._tree: Any = igl.AABB()
+        self._tree.init(self._vertices, self._faces)
+
+    def __call__(self, points: Floats) -> tuple[Floats, Ints, Floats]:
+        """points (n, 3) -> distances (n,), faces (n,), and the nearest points (n, 3)."""
+        if not len(points):
+            return np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+        local = np.ascontiguousarray((points - self._middle) / self._size)
+        squared, face, place = self._tree.squared_distance(self._vertices, self._faces, local)
+        return np.sqrt(squared) * self._size, np.asarray(face, dtype=np.int64), place * self._size + self._middle
+
+    def guide(self, slack: float) -> Guide:
+        """Whether cubes come within `slack`, input units, of the triangles."""
+
+        def may_hold_surface(centers: Floats, side: float) -> NDArray[np.bool_]:
+            near: NDArray[np.bool_] = self(centers)[0] <= side * math.sqrt(3) / 2 + slack
+            return near
+
+        return may_hold_surface
+
+
+def guide_of(oracle: WindingNumberOracle, offset: float) -> Guide:
+    """Where labels change, or what lies `offset` from there, by an oracle's cell grid."""
+    cube, grown = oracle.cube, 2 * abs(offset) / oracle.cube.scale
+
+    def may_hold_surface(centers: Floats, side: float) -> NDArray[np.bool_]:
+        # a coarse extraction never comes here, and needs no grid
+        return oracle.grid.may_hold_surface(cube.to_unit(centers), side / cube.scale + grown)
+
+    return may_hold_surface
+
+
+def either(guides: Sequence[Guide]) -> Guide:
+    """The guide that says yes where one of several does."""
+    if len(guides) == 1:
+        return guides[0]
+
+    def may_hold_surface(centers: Floats, side: float) -> NDArray[np.bool_]:
+        found = np.zeros(len(centers), dtype=bool)
+        for guide in guides:
+            found[~found] = guide(centers[~found], side)
+        return found
+
+    return may_hold_surface
+
+
+def any_of(oracles: Sequence[Inside]) -> Inside:
+    """The oracle of what is inside for one of several."""
+
+    def inside(points: Floats) -> NDArray[np.bool_]:
+        found = np.zeros(len(points), dtype=bool)
+        for oracle in oracles:
+            found[~found] = oracle(points[~found])
+        return found
+
+    return inside
+
+
+def highest(fields: Sequence[Logits]) -> Logits:
+    """The union of what several functions have inside."""
+    return fields[0] if len(fields) == 1 else lambda points: np.maximum.reduce([field(points) for field in fields])
+
+
+def joined(first: trimesh.Trimesh | None, other: trimesh.Trimesh) -> trimesh.Trimesh:
+    """The faces of both."""
+    import trimesh
+
+    if first is None:
+        return other
+    vertices, faces = [first.vertices, other.vertices], [first.faces, np.asarray(other.faces) + len(first.vertices)]
+    return trimesh.Trimesh(np.concatenate(vertices), np.concatenate(faces), process=False)
