@@ -17,7 +17,7 @@ from ff3d.fields.checkpoint import Checkpoint, FitError
 from ff3d.fields.config import MappingName
 from ff3d.fields.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
-from ff3d.fields.optimise import learning_rate_factor, optimise
+from ff3d.fields.optimise import Adam, learning_rate_factor, optimise
 from ff3d.fitting import fit, loss_of, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import TruncatedDistance
@@ -282,9 +282,8 @@ def test_a_checkpoint_of_other_settings_or_a_truncated_one_is_refused(tmp_path):
         run(make_field(), half_space, other, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     field = make_field()
-    adam = torch.optim.Adam(field.parameters())
     with pytest.raises(FitError, match="not a checkpoint that can be resumed"):
-        Checkpoint(checkpoint, other.flat()).load(field, adam)
+        Checkpoint(checkpoint, other.flat()).load(field, Adam(field, other.optimiser))
 
 
 def test_a_pool_serves_its_epochs_before_the_next_is_drawn():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ff3d.files import write_whole
@@ -51,6 +51,16 @@ class Progress:
         )
 
 
+class Optimiser(Protocol):
+    """What an optimiser is to a checkpoint: named tensors."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors, by name."""
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take them over. Raises KeyError or ValueError if they are another network's."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A file from which a fit of these settings (plain JSON values) resumes."""
@@ -58,13 +68,12 @@ class Checkpoint:
     path: Path
     settings: dict[str, Any]
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(self, network: nn.Module, optimizer: Optimiser, progress: Progress) -> None:
         """Write weights, moments and progress to one .safetensors file, atomically."""
         from safetensors.torch import save_file
 
         tensors = {f"field.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= {f"adam.{name}": tensor for name, tensor in optimizer.state().items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {
             "config": json.dumps(self.settings),
@@ -73,7 +82,7 @@ class Checkpoint:
         with write_whole(self.path) as temporary:
             save_file(tensors, temporary, metadata)
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    def load(self, network: nn.Module, optimizer: Optimiser) -> Progress | None:
         """Put the weights and moments into `network` and `optimizer`; how far it was, or None where there is no file.
 
         Raises FitError if the file is damaged or was written under other settings.
@@ -90,12 +99,7 @@ class Checkpoint:
             if stored != json.loads(json.dumps(self.settings)):
                 raise FitError(f"{self.path}: belongs to a fit with other settings; give another --out, or delete it")
             network.load_state_dict({name[6:]: tensors[name] for name in tensors if name.startswith("field.")})
-            state = optimizer.state_dict()
-            for name, tensor in tensors.items():
-                if name.startswith("adam."):
-                    _, index, key = name.split(".")
-                    state["state"].setdefault(int(index), {})[key] = tensor
-            optimizer.load_state_dict(state)
+            optimizer.load_state({name[5:]: tensors[name] for name in tensors if name.startswith("adam.")})
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise FitError(f"{self.path}: not a checkpoint that can be resumed ({error}); delete it") from error
         return progress

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from ff3d.fields.config import NetworkConfig
 from ff3d.fields.feature_grids import Features, UnitPoints
@@ -63,7 +64,8 @@ class Network(nn.Module):
         self.mapping, self.activation, self.precision = mapping, activation, precision
         self.width, self.depth, self.outputs = width, depth, outputs
         sizes = [mapping.features, *[width] * depth, outputs]
-        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
+        # without the weights that torch would draw from its global generator
+        self.layers = nn.ModuleList(skip_init(nn.Linear, m, n) for m, n in pairwise(sizes))
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
             _draw_weights(layer, activation, generator, first=layer is self.layers[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.adam import adam
 
 from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
@@ -41,15 +42,62 @@ def learning_rate_factor(schedule: str, share: float) -> float:
     return min(1.0, share / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_adam(network: Network, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Adam for a network, with the moments that its mapping wants.
+class Adam:
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980) for a network, with the moments that its mapping wants.
 
     For tables those of Mueller et al. 2022, arXiv:2201.05989, section 4: most rows are queried in few of the steps.
+    torch's own functional form, fused where there is one. `torch.optim.Adam` gives the same numbers, but imports the
+    compiler (torch._dynamo), which takes nearly as long as to import all else.
     """
-    rate, fused = config.rate(network.mapping.name), network.device.type in ("cpu", "cuda")
-    if network.mapping.name in GRID_MAPPINGS:
-        return torch.optim.Adam(network.parameters(), lr=rate, fused=fused, betas=(0.9, 0.99), eps=1e-15)
-    return torch.optim.Adam(network.parameters(), lr=rate, fused=fused)
+
+    def __init__(self, network: Network, config: OptimiserConfig):
+        self.rate = config.rate(network.mapping.name)
+        tables = network.mapping.name in GRID_MAPPINGS
+        self._betas, self._epsilon = ((0.9, 0.99), 1e-15) if tables else ((0.9, 0.999), 1e-8)
+        self._fused = network.device.type in ("cpu", "cuda")
+        self._parameters = list(network.parameters())
+        self._steps = [torch.zeros((), device=it.device if self._fused else None) for it in self._parameters]
+        self._moments = [(torch.zeros_like(it), torch.zeros_like(it)) for it in self._parameters]
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of the last step."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters that have gradients by `rate`."""
+        used = [i for i, parameter in enumerate(self._parameters) if parameter.grad is not None]
+        adam(
+            [self._parameters[i] for i in used],
+            [self._parameters[i].grad for i in used],  # type: ignore[misc]
+            [self._moments[i][0] for i in used],
+            [self._moments[i][1] for i in used],
+            [],
+            [self._steps[i] for i in used],
+            fused=self._fused,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=self.rate,
+            weight_decay=0.0,
+            eps=self._epsilon,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed fit needs, by the index of the parameter and torch's names: "0.step", "0.exp_avg", ..."""
+        tensors: dict[str, Tensor] = {}
+        for i, (step, (first, second)) in enumerate(zip(self._steps, self._moments, strict=True)):
+            tensors |= {f"{i}.step": step, f"{i}.exp_avg": first, f"{i}.exp_avg_sq": second}
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned. Raises KeyError or ValueError if it is another network's."""
+        for name, tensor in self.state().items():
+            if tensors[name].shape != tensor.shape:
+                raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}")
+            tensor.copy_(tensors[name])
 
 
 class PoolCursor:
@@ -117,8 +165,8 @@ def optimise(
     Raises FitError if the loss is no longer finite, if nothing of the seconds is left for a first step, or if the
     checkpoint belongs to other settings.
     """
-    device, optimizer = network.device, make_adam(network, config)
-    base_rate = config.rate(network.mapping.name)
+    device, optimizer = network.device, Adam(network, config)
+    base_rate = optimizer.rate
     progress = Progress(seconds=spent, labelling=spent)
     if checkpoint is not None:
         progress = checkpoint.load(network, optimizer) or progress
@@ -144,10 +192,9 @@ def optimise(
                 cursor.next_pool(progress.step)
                 progress.labelling += cursor.drawing
             points, targets = cursor.batch(progress.step)
-            for group in optimizer.param_groups:
-                group["lr"] = base_rate * learning_rate_factor(config.schedule, share())
+            optimizer.rate = base_rate * learning_rate_factor(config.schedule, share())
             last_loss = loss(network(points), targets)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.clear_gradients()
             last_loss.backward()
             optimizer.step()
             progress.step += 1
