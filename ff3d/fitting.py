@@ -21,7 +21,6 @@ from ff3d.fields.mapping import build_mapping
 from ff3d.fields.network import resolve_device
 from ff3d.fields.optimise import Loss, optimise
 from ff3d.geometry.coordinates import UnitCube, grown_box
-from ff3d.geometry.cores import keep_freed_memory
 from ff3d.points.training_points import TrainingPoints
 from ff3d.settings import FitConfig, make_config, unguarded
 
@@ -83,7 +82,6 @@ def train(
     from ff3d.labels.oracles import surface_and_oracle
 
     begun = time.perf_counter()
-    keep_freed_memory()
     mesh, oracle = surface_and_oracle(shape, oracle)
     notes = []
     if _has_no_distances(oracle) and config.sampling.target == "distance":

@@ -19,6 +19,7 @@ from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCom
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
 from ff3d.cli.theory import NtkCommand
 from ff3d.cli.watertight import WatertightCommand
+from ff3d.geometry.cores import take_process
 
 log = logging.getLogger("ff3d")
 
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _parse(arguments, prog, only)()
+        command = _parse(arguments, prog, only)
+        take_process()
+        return command()
     except KeyboardInterrupt:
         log.error("%s: interrupted", prog)
         return 130

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.geometry.arrays import Floats, Labels
 from ff3d.geometry.coordinates import check_points
+from ff3d.geometry.cores import embree_scene
 from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.labels.repair import area_cube, repaired
 
@@ -29,7 +30,6 @@ class RayOracle:
 
     def __init__(self, mesh: trimesh.Trimesh, *, seed: int = 0):
         from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
 
         self.cube, surface = repaired(mesh)
         if len(surface.rim) or not len(surface.faces):
@@ -41,7 +41,7 @@ class RayOracle:
         corners = surface.vertices[surface.faces]
         self._box = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         self._normals = cross_products(corners)
-        self._scene: Any = EmbreeScene()
+        self._scene: Any = embree_scene()
         TriangleMesh(self._scene, surface.vertices.astype(np.float32), surface.faces.astype(np.int32))
         directions = np.random.default_rng(seed).standard_normal((self.FIRST + self.MORE, 3))
         self._directions = unit_vectors(directions)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ff3d.files import write_whole
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.cores import embree_scene
 from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.views.color import to_linear, to_srgb
 
@@ -160,14 +161,13 @@ class Surface:
     def __init__(self, mesh: Trimesh, camera: Camera):
         import igl
         from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
 
         self.mesh, self.camera = mesh, camera
         self.vertices = camera.to_view(mesh.vertices).reshape(-1, 3)
         self.faces = np.ascontiguousarray(mesh.faces, dtype=np.int32).reshape(-1, 3)
         if not np.isfinite(self.vertices).all():
             raise ValueError("mesh must have finite vertices")
-        self._scene: Any = EmbreeScene() if len(self.faces) else None
+        self._scene: Any = embree_scene() if len(self.faces) else None
         if self._scene is not None:
             TriangleMesh(self._scene, self.vertices.astype(np.float32), self.faces)
             by_angle = igl.PER_VERTEX_NORMALS_WEIGHTING_TYPE_ANGLE
