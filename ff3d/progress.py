@@ -7,6 +7,19 @@ import threading
 import time
 from typing import Any
 
+SIGNALS = tuple(  # by which work is ended; the last is not there on Windows
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def block_signals() -> None:
+    """Leave `SIGNALS` to the parent: this thread, and those that it starts, do not hear them any more.
+
+    For worker processes, where the system has a way to do it.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
 
 class Interrupt:
     """Ctrl-C, SIGTERM and SIGHUP end the loop after the step in hand, so that all files are complete.
@@ -15,16 +28,14 @@ class Interrupt:
     Python delivers signals to the main thread alone: in another one, this does nothing.
     """
 
-    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not there on Windows
-
     def __init__(self) -> None:
         self.signal = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            numbers = (getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name))
-            self._previous = {number: signal.signal(number, self._receive) for number in numbers}
+            heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup's stay so
+            self._previous = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

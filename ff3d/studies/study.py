@@ -113,6 +113,8 @@ def run_study(
             if len(tasks) <= MANY:  # of more the rows lie with their runs until the end
                 _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
     rows = [done[task.name] for task in tasks if task.name in done]
+    if not rows:  # the first fits were interrupted before there was anything to report
+        raise KeyboardInterrupt
     _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
     if any(row.iou for row in rows):
         _write_table(rows, storage)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
@@ -13,6 +16,8 @@ from itertools import islice
 from typing import Any
 
 from ff3d.files import write_text
+from ff3d.geometry.cores import limited_threads, take_process, threads
+from ff3d.progress import Interrupt, block_signals
 from ff3d.studies.remote import Storage
 from ff3d.studies.task import ROW, Row, Task, perform
 
@@ -20,6 +25,8 @@ log = logging.getLogger("ff3d")
 
 AHEAD = 1000  # tasks that a cluster is given before the first are back
 RETRIES = 5  # of a task whose node died
+END_AT_ONCE = 2  # presses of Ctrl-C
+LISTENING = 0.1  # seconds between looks at how often it was pressed
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,9 @@ class Workers:
     def _here(
         self, tasks: Sequence[Task], out: str, command: str, progress_bar: bool
     ) -> Iterator[tuple[Task, Row, bool]]:
-        _set_threads(self.threads)
         for task in tasks:
-            row, done = _kept(task, out, command, progress_bar)
+            with limited_threads(self.threads):
+                row, done = _kept(task, out, command, progress_bar)
             yield task, row, done
             if not done:
                 return
@@ -70,39 +77,44 @@ class Workers:
     def _in_processes(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
         from pebble import ProcessPool
 
-        threads = self.threads or max(1, (os.cpu_count() or 1) // self.processes)
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPool(self.processes, initializer=_begin, initargs=(threads,), context=context)
-        waiting = iter(tasks)
-        with pool:
-            asked: dict[Any, Task] = {}
-            interrupted = False
-            while True:
-                try:
+        context = _context()
+        presses = context.RawValue("i", 0)
+        share = self.threads or max(1, threads() // self.processes)
+        pool = ProcessPool(self.processes, initializer=_begin, initargs=(share, presses), context=context)
+        waiting, interrupted = iter(tasks), False
+        asked: dict[Any, Task] = {}
+        with _Presses(presses):
+            try:
+                while True:
+                    interrupted |= presses.value > 0
                     for task in islice(waiting, 0 if interrupted else self.processes - len(asked)):
-                        asked[pool.schedule(_kept, (task, out, command), timeout=self.timeout)] = task
+                        asked[pool.schedule(_worked, (task, out, command), timeout=self.timeout)] = task
                     if not asked:
                         break
                     finished, _ = wait(asked, return_when=FIRST_COMPLETED)
-                except KeyboardInterrupt:
-                    if interrupted:
-                        pool.stop()
-                        raise
-                    interrupted = True  # the workers heard it too: their fits end after the step in hand
-                    continue
-                for future in finished:
-                    task = asked.pop(future)
-                    row, done = self._outcome(task, out, future)
-                    interrupted |= not done
-                    yield task, row, done
+                    for future in finished:
+                        task = asked.pop(future)
+                        outcome = self._outcome(task, out, future)
+                        interrupted |= outcome is None or not outcome[1]
+                        if outcome is not None:
+                            yield task, *outcome
+                pool.close()
+            except BaseException:  # a second Ctrl-C too: what is in hand is broken off
+                presses.value = END_AT_ONCE
+                pool.stop()
+                raise
+            finally:
+                pool.join()
 
-    def _outcome(self, task: Task, out: str, future: Any) -> tuple[Row, bool]:
-        """What became of a task in another process."""
+    def _outcome(self, task: Task, out: str, future: Any) -> tuple[Row, bool] | None:
+        """What became of a task in another process: its row and whether it is done; None if it ended without a row."""
         from pebble import ProcessExpired
 
+        if isinstance(future.exception(), KeyboardInterrupt):
+            return None
         try:
-            row, done = future.result()
-            return row, done
+            outcome: tuple[Row, bool] | None = future.result()
+            return outcome
         except TimeoutError:
             reason = f"no end after {self.timeout:g} s; see --timeout"
         except ProcessExpired as error:
@@ -165,21 +177,75 @@ def _kept(task: Task, out: str, command: str, progress_bar: bool = False) -> tup
     return row, done
 
 
-def _begin(threads: int) -> None:
-    """What a worker does first: it takes its share of the cores, and ends when this process does, even by a kill."""
-    _set_threads(threads)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _context() -> Any:
+    """How worker processes are started: forked by a server that has imported what they need, where that is safe."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ff3d.studies.preload"])
+    return context
 
-    def follow() -> None:
-        parent.join()
+
+class _Presses(Interrupt):
+    """Within it Ctrl-C and its kin are counted for the workers (in memory that they share), and raise from the second.
+
+    The workers do not hear the system's signals (`block_signals`). So each hears one, however it was sent, whatever it
+    is doing, and this process loses no row.
+    """
+
+    def __init__(self, presses: Any):
+        super().__init__()
+        self._presses = presses
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.signal = number
+        self._presses.value += 1
+        if self._presses.value >= END_AT_ONCE:
+            raise KeyboardInterrupt
+
+
+class _Interruption:
+    """What a worker does about Ctrl-C: it is raised in the task in hand, once, and ends each task after that."""
+
+    def __init__(self) -> None:
+        self.heard, self.in_hand = False, False
+
+    def listen(self, presses: Any) -> None:
+        """Hear what the parent counts, from now on; and end when the parent does, even by a kill."""
+        block_signals()
+        signal.signal(signal.SIGINT, self._receive)
+        threading.Thread(target=self._follow, args=(presses,), daemon=True).start()
+
+    def _follow(self, presses: Any) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        while parent.is_alive() and presses.value < END_AT_ONCE:
+            if presses.value and not self.heard:
+                self.heard = True
+                _thread.interrupt_main(signal.SIGINT)  # to the handler below, or that of the training loop
+            parent.join(LISTENING)
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.in_hand:
+            raise KeyboardInterrupt
 
 
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+_interruption = _Interruption()
 
-        torch.set_num_threads(threads)
+
+def _begin(count: int, presses: Any) -> None:
+    """What a worker does first: it takes its share of the cores, and listens to this process."""
+    take_process(count)
+    _interruption.listen(presses)
+
+
+def _worked(task: Task, out: str, command: str) -> tuple[Row, bool] | None:
+    """`_kept` in a worker; None if it was interrupted before there was a field to keep, or while that was measured."""
+    try:
+        _interruption.in_hand = True
+        return None if _interruption.heard else _kept(task, out, command)
+    except KeyboardInterrupt:
+        return None
+    finally:
+        _interruption.in_hand = False

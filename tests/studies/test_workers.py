@@ -1,10 +1,18 @@
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+import trimesh
 
+from ff3d.formats.writers import save_mesh
+from ff3d.geometry.cores import limited_threads
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.studies.task import ROW
@@ -29,6 +37,12 @@ def measured(study):
         study.run(row).name: (row.sha256, row.steps, row.bytes, row.tests, row.iou, row.surface, row.failure)
         for row in study.rows
     }
+
+
+def workers(pid=None):
+    """The worker processes of this process, or another: what its fork server started."""
+    started = psutil.Process(pid).children()
+    return [it for child in started for it in (child.children() if sys.platform == "linux" else [child])]
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +79,52 @@ def test_a_fit_that_hangs_is_a_row_and_the_next_is_done(meshes, tmp_path):
 
 
 def test_a_fit_whose_process_is_killed_is_a_row_and_the_next_is_done(meshes, tmp_path):
-    plan = make_plan(meshes[:1], ("none", "basic"), (0,), seconds=8, **TINY)
+    plan = make_plan(meshes[:1], ("none", "basic"), (0,), steps=3000, **TINY)
     started = tmp_path / "ball-none-0" / "config.json"
 
     def kill():
         while not started.exists():
             time.sleep(0.02)
-        for process in psutil.Process(os.getpid()).children(recursive=True):
-            if any("spawn_main" in it for it in process.cmdline()):
-                process.kill()
+        workers()[0].kill()
 
     thread = threading.Thread(target=kill)
     thread.start()
-    study = run_study(plan, tmp_path, workers=Workers(1, timeout=60))
+    study = run_study(plan, tmp_path, workers=Workers(1))
     thread.join()
     assert "signal 9" in study.rows[0].failure
     assert study.rows[1].failure is None
     assert "signal 9" in (tmp_path / "ball-none-0" / ROW).read_text()
+
+
+def runnable(process):
+    """How many of a process's threads run, or could."""
+    states = [
+        path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{process.pid}/task").glob("*/stat")
+    ]
+    return states.count("R")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_two_workers_on_two_cores_are_two_threads_in_all(meshes, tmp_path):
+    plan = make_plan(meshes, ("gaussian",), (0, 1), steps=200, **TINY | {"width": 128, "batch_size": 1024})
+    seen, done = [], threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            with contextlib.suppress(OSError, psutil.Error):  # one that ends meanwhile
+                seen.append([runnable(process) for process in workers()])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    with limited_threads(2):
+        study = run_study(plan, tmp_path, workers=Workers(2))
+    done.set()
+    thread.join()
+    assert study.missing == 0
+    counts = [count for both in seen for count in both if count]
+    assert len(counts) > 50
+    # a thread that has just woken another may be seen beside it; two that work together were seen half the time
+    assert sum(count > 1 for count in counts) < 0.1 * len(counts)
 
 
 @pytest.mark.parametrize(("settings", "says"), [({"processes": -1}, "workers"), ({"timeout": 0}, "timeout")])
@@ -125,3 +168,97 @@ def test_a_cluster_of_three_nodes_one_of_which_is_killed_gives_the_same_rows(mes
         cluster.shutdown()
     assert len(study.rows) == 24
     assert measured(study) == measured(alone)
+
+
+class Benchmark:
+    """`ff3d benchmark` of two long fits in two workers, in a process group of its own, as from a shell."""
+
+    def __init__(self, mesh, out):
+        self.out = out
+        self.command = [sys.executable, "-m", "ff3d.cli", "benchmark", str(mesh), "--mappings", "none", "--seeds"]
+        self.command += ["0", "1", "--workers", "2", "--seconds", "100", "--resolution", "16", "--out", str(out)]
+        self.command += ["--width", "16", "--depth", "2", "--batch-size", "256", "--device", "cpu"]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.stdout.close()
+
+    def wait_for_training(self):
+        while len(list(self.out.glob("*/metrics.jsonl"))) < 2:
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+    def ends(self):
+        """What it said, and that nothing of it is left, well before its fits would end by themselves."""
+        family = [self.process.pid, *(it.pid for it in psutil.Process(self.process.pid).children(recursive=True))]
+        said = self.process.communicate(timeout=240)[0]
+        while any(map(psutil.pid_exists, family)):
+            time.sleep(0.05)
+        return said
+
+
+def begun(benchmark):
+    return psutil.Process(benchmark.process.pid).children()
+
+
+def forked(benchmark):
+    return workers(benchmark.process.pid)
+
+
+@pytest.mark.parametrize("moment", [begun, forked])
+def test_ctrl_c_is_heard_also_before_training(tmp_path, moment):
+    mesh = tmp_path / "large.ply"
+    save_mesh(trimesh.creation.icosphere(subdivisions=7), mesh)  # to label it takes a while
+    with Benchmark(mesh, tmp_path / "out") as benchmark:
+        while not moment(benchmark):
+            time.sleep(0.01)
+        benchmark.process.send_signal(signal.SIGINT)  # to the parent alone
+        benchmark.ends()
+        assert benchmark.process.returncode == 130
+    assert not list(tmp_path.glob(f"out/*/{ROW}"))
+    assert not list(tmp_path.glob("out/*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [
+        (signal.SIGINT, "group"),  # a terminal
+        (signal.SIGTERM, "parent"),  # kill
+        (signal.SIGTERM, "group"),  # systemd, a batch system
+    ],
+)
+def test_a_signal_keeps_and_measures_both_fits_and_leaves_no_process(meshes, tmp_path, number, whom):
+    with Benchmark(meshes[0], tmp_path / "out") as benchmark:
+        benchmark.wait_for_training()
+        (os.killpg if whom == "group" else os.kill)(benchmark.process.pid, number)
+        said = benchmark.ends()
+        assert "interrupted, 2 fits are missing or cut short" in said
+        assert benchmark.process.returncode == 130
+    for seed in (0, 1):
+        folder = tmp_path / "out" / f"ball-none-{seed}"
+        assert {"checkpoint.safetensors", "field.safetensors"} < {path.name for path in folder.iterdir()}
+        assert not (folder / ROW).exists()
+
+
+def test_a_second_ctrl_c_ends_at_once(meshes, tmp_path):
+    with Benchmark(meshes[0], tmp_path / "out") as benchmark:
+        benchmark.wait_for_training()
+        for _ in range(2):
+            os.killpg(benchmark.process.pid, signal.SIGINT)
+            time.sleep(0.2)
+        assert "interrupted, " not in benchmark.ends()  # no report of what is left
+        assert benchmark.process.returncode == 130
+
+
+def test_workers_end_with_their_parent_even_if_it_is_killed(meshes, tmp_path):
+    with Benchmark(meshes[0], tmp_path / "out") as benchmark:
+        benchmark.wait_for_training()
+        benchmark.process.kill()
+        benchmark.ends()
