@@ -148,7 +148,7 @@ def test_ctrl_c_keeps_and_measures_the_fit_in_hand_and_the_same_command_goes_on(
         said = process.communicate(timeout=120)[0]
     assert process.returncode == 130
     assert "0 of 2 fits done" in said
-    assert "goes on from here" in said
+    assert "the same command resumes it" in said
     assert (tmp_path / "out" / "ball-none-0" / "checkpoint.safetensors").exists()
     assert not (tmp_path / "out" / "ball-none-0" / ROW).exists()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
