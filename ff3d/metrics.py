@@ -48,6 +48,9 @@ def iou_of_labels(predicted: Labels, actual: Labels) -> float:
     """Intersection over union of {predicted} and {actual}, bool (n,) each, in [0, 1]; 1 if both are empty.
 
     Raises ValueError if they are not bool, or not of one shape (n,).
+
+    >>> iou_of_labels(np.array([True, True, False, False]), np.array([True, False, True, False])) == 1 / 3
+    True
     """
     first, second = np.asarray(predicted), np.asarray(actual)
     if first.ndim != 1 or first.shape != second.shape:

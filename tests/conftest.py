@@ -40,6 +40,16 @@ def _wrong_types(request):
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_pictures():
+    """One sample a pixel where a report only must have its pictures; tests/views/test_rendering.py takes all four."""
+    from ff3d.views import rendering
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "SAMPLES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def meshes(tmp_path_factory):
     """Two files for a study: a ball and a box."""

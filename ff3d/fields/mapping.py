@@ -119,6 +119,10 @@ def make_mapping(
     - `grid`, `hash`, `planes`: a `GridMapping` of the settings `table`; count and scale are not used.
 
     Raises ValueError for an unknown name, a dimension or count under 1, or a scale that is not positive.
+
+    >>> names = ("none", "basic", "positional", "gaussian", "hash")
+    >>> {name: tuple(make_mapping(name)(torch.rand(5, 3)).shape) for name in names}
+    {'none': (5, 3), 'basic': (5, 6), 'positional': (5, 510), 'gaussian': (5, 512), 'hash': (5, 20)}
     """
     if name in GRID_MAPPINGS:
         return GridMapping(name, seed=seed, **table)

@@ -22,6 +22,12 @@ def packed(tensors: dict[str, Tensor], storage: str, *, kept: tuple[str, ...] = 
     int8: tensors of two axes or more become int8, with `NAME.scales`, bfloat16, one for each `BLOCK` numbers in order:
     value = number * scale, right to half a scale. The others become float16.
     kept: names of tensors that stay as they are.  Raises ValueError for an unknown storage.
+
+    >>> written = packed({"weight": torch.tensor([[-127.0, 64.4, 0.0]])}, "int8")
+    >>> {name: tensor.tolist() for name, tensor in written.items()}
+    {'weight': [[-127, 64, 0]], 'weight.scales': [1.0]}
+    >>> unpacked(written)
+    {'weight': tensor([[-127.,   64.,    0.]])}
     """
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")

@@ -54,6 +54,12 @@ class UnitCube:
 
     center: the input point that lands at (0.5, 0.5, 0.5).  scale: the side of the cube in input units, > 0.
     Raises ValueError unless all four numbers are finite and scale > 0.
+
+    >>> cube = UnitCube((100.0, 0.0, 0.0), 8.0)
+    >>> cube.to_unit([[100, 0, 0], [104, -4, 2]]).tolist()
+    [[0.5, 0.5, 0.5], [1.0, 0.0, 0.75]]
+    >>> cube.from_unit([[0.5, 0.5, 0.5]]).tolist()
+    [[100.0, 0.0, 0.0]]
     """
 
     center: tuple[float, float, float]

@@ -9,11 +9,19 @@ import pytest
 import trimesh
 from PIL import Image
 
+from ff3d.views import rendering
 from ff3d.views.figure import Entry, comparison_picture
 from ff3d.views.rendering import Camera, render, render_error, save_picture, signed_error
 
 FRONT = Camera((0.0, 0.0, 0.0), 2.6)
 SMALL = (96, 96)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_samples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "SAMPLES", 2)
+        yield
 
 
 def sphere(radius=1.0, subdivisions=4, center=(0, 0, 0)):
