@@ -39,9 +39,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# what measures: a minute of each kind; every figure of the docs has its own program in benchmarks/
+# what measures, a small slice of each on the sample meshes, some minutes in all; the docs' figures say how they were made
 bench: setup
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/arithmetic.py --seconds 10
+	$(BIN)/python benchmarks/labels.py meshes/bunny.obj --millions 8 --repeats 2
+	$(BIN)/python benchmarks/distances.py meshes/bunny.obj --repeats 2
+	$(BIN)/python benchmarks/extraction.py knot --resolutions 128 256 --dense-up-to 128
+	$(BIN)/python benchmarks/surfaces.py meshes/knot.obj --resolutions 128
+	$(BIN)/python benchmarks/guarantees.py meshes/bunny.obj
+	$(BIN)/python benchmarks/broken.py --cases 20 --alternatives libigl
 
 # builds the wheel into dist/, installs it in an environment of its own outside the checkout, and uses it there
 wheel: setup
