@@ -21,6 +21,7 @@ from ff3d.fields.mapping import build_mapping
 from ff3d.fields.network import resolve_device
 from ff3d.fields.optimise import Loss, optimise
 from ff3d.geometry.coordinates import UnitCube, grown_box
+from ff3d.metrics import Overlap, nothing_found, overlap, remarks
 from ff3d.points.training_points import TrainingPoints
 from ff3d.settings import FitConfig, make_config, unguarded
 
@@ -41,12 +42,16 @@ class Fit:
     """What `train` returns: the field and how it came about.
 
     config: the settings as they were used.  notes: in what they differ from those given, and why.
+    remarks: what the held-out IoUs of a finished fit do not show.  nothing: why its field is no shape at all, None if
+    it is one.
     """
 
     field: OccupancyField
     config: FitConfig
     progress: Progress
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    nothing: str | None = None
 
 
 def loss_of(target: str) -> Loss:
@@ -75,7 +80,8 @@ def train(
     """Label points of a shape, one that `load_surface` takes, and fit a field to them.
 
     oracle: points -> bool; by default the shape's own, of a mesh its generalized winding number.
-    held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training.
+    held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training. Where
+    they have nothing inside, and the field neither, there is no score.
     checkpoint: where the unfinished fit is kept, and resumed from.
     Otherwise as `fields.optimise.optimise`.
     """
@@ -121,13 +127,19 @@ def train(
     draw = TrainingPoints(mesh, oracle, cube, config.sampling, seed=config.seed, everywhere=everywhere)
     spent += time.perf_counter() - begun
     tests = _held_out(mesh, config, oracle, 2**15) if held_out is None else held_out
+    overlaps: dict[str, Overlap] = {}
+
+    def scores() -> dict[str, float]:
+        overlaps.update({kind: overlap(field.contains, points) for kind, points in tests.items()})
+        return {kind: found.known for kind, found in overlaps.items() if found.known is not None}
+
     progress = optimise(
         field,
         draw,
         config.optimiser,
         config.budget,
         loss=loss_of(field.target),
-        evaluate=lambda: _scores(field, tests),
+        evaluate=scores,
         on_evaluation=on_evaluation,
         checkpoint=Checkpoint(checkpoint, config.flat()) if checkpoint else None,
         spent=spent,
@@ -135,7 +147,9 @@ def train(
     )
     if field.surface is None:  # the grid may have been made since
         field.surface = surface_cells(oracle, cube)
-    return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes))
+    said = remarks(overlaps) if progress.finished and overlaps else []
+    nothing = nothing_found(overlaps) if said else None
+    return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes), tuple(said), nothing)
 
 
 def _has_no_distances(oracle: Oracle) -> bool:
@@ -212,8 +226,12 @@ def fit(
     shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
     else `best` from 60 s on and `fast` under it.  oracle: labels of one's own.
+    A field that found nothing is returned, with a warning.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """
     named = {} if mapping is None else {"mapping": mapping}
     config = make_config(preset, **named, **settings)
-    return train(shape, config, oracle=oracle, progress_bar=progress_bar).field
+    result = train(shape, config, oracle=oracle, progress_bar=progress_bar)
+    for remark in result.remarks:
+        log.warning("%s", remark)
+    return result.field

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,6 +64,56 @@ def iou_of_labels(predicted: Labels, actual: Labels) -> float:
 def iou(contains: Callable[[Points], Labels], test: LabelledPoints) -> float:
     """IoU of what `contains`, points (n, 3) -> bool (n,), says of the test points with their labels."""
     return iou_of_labels(contains(test.points), test.occupancy)
+
+
+class Overlap(NamedTuple):
+    """How two sets of labels of the same points overlap: their IoU, and the points behind it.
+
+    points: how many.  inside: of them by the labels.  found: by what is measured.
+    """
+
+    iou: float
+    points: int
+    inside: int
+    found: int
+
+    @property
+    def known(self) -> float | None:
+        """The IoU, or None where both sets are empty: then it is 1 and says nothing."""
+        return self.iou if self.inside or self.found else None
+
+
+def overlap(contains: Callable[[Points], Labels], test: LabelledPoints) -> Overlap:
+    """How what `contains`, points (n, 3) -> bool (n,), says of the test points overlaps with their labels."""
+    predicted, actual = np.asarray(contains(test.points)), np.asarray(test.occupancy)
+    score = iou_of_labels(predicted, actual)
+    return Overlap(score, len(actual), int(np.count_nonzero(actual)), int(np.count_nonzero(predicted)))
+
+
+def nothing_found(overlaps: Mapping[str, Overlap]) -> str | None:
+    """Why what was measured is no shape at all, None if it is one.
+
+    It is none if it has the same label at all test points, or if the test points have nothing inside.
+    """
+    points, inside, found = (sum(them) for them in zip(*(it[1:] for it in overlaps.values()), strict=True))
+    if not inside:
+        return f"nothing inside in {points:,} test points: there is no shape to be found in this box"
+    if found in (0, points) and inside < points:
+        side = "inside" if found else "outside"
+        return (
+            f"the field found nothing: it is {side} at all {points:,} test points, of which {inside:,} are inside; "
+            "lower the learning rate, or fit for longer"
+        )
+    return None
+
+
+def remarks(overlaps: Mapping[str, Overlap]) -> list[str]:
+    """What IoUs do not show, a line each: that nothing was found, and where both sets are empty."""
+    nothing = nothing_found(overlaps)
+    if nothing:
+        return [nothing]
+    empty = [(kind, found) for kind, found in overlaps.items() if found.known is None]
+    return [f"nothing inside in {found.points:,} {kind} test points: no IoU there" for kind, found in empty]
 
 
 def surface_distances(

@@ -124,7 +124,8 @@ class Run:
                 progress.labelling = progress.history[-1].get("labelling", 0.0) if progress.history else 0.0
                 recorded = self.record()
                 used = from_flat(recorded.get("used", recorded["fit"]))
-                return Fit(self.load(device=config.device), used, progress, tuple(recorded.get("notes", ())))
+                said = {name: tuple(recorded.get(name, ())) for name in ("notes", "remarks")}
+                return Fit(self.load(device=config.device), used, progress, **said, nothing=recorded.get("nothing"))
         else:
             self._write_record(_record(config, source, command) | {"device": device.type, "precision": precision})
         try:
@@ -144,6 +145,8 @@ class Run:
         self._write_history(result.progress.history)
         if result.notes:
             self._write_record(self.record() | {"used": result.config.flat(), "notes": list(result.notes)})
+        if result.remarks:
+            self._write_record(self.record() | {"remarks": list(result.remarks), "nothing": result.nothing})
         result.field.save(self.field_path)
         if result.progress.finished:
             self.checkpoint_path.unlink(missing_ok=True)

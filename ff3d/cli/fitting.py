@@ -22,9 +22,8 @@ class FitCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.labels.oracles import load_surface
         from ff3d.runs import MeshSource, Run, new_folder
-        from ff3d.shapes.sources import find_shape
 
-        surface = load_surface(find_shape(self.mesh))
+        surface = load_surface(self.mesh)
         source = MeshSource(surface.name, surface.sha256 or "")
         config = make_config(**{"preset": None} | given(self.settings))
 
@@ -39,10 +38,12 @@ class FitCommand:
             say(note)
         say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
         if fit.progress.history:
-            say("held-out IoU: " + scores_in_words(fit.progress.history[-1]["iou"]))
+            say("held-out IoU: " + (scores_in_words(fit.progress.history[-1]["iou"]) or "none"))
+        for remark in fit.remarks:
+            say(remark)
         if fit.progress.interrupted:
             say("interrupted; the field so far is saved, and the same command resumes it")
             if self.out is None:
                 say(f"(with --out {folder})")
         say(f"results: {folder}")
-        return 128 + (fit.progress.signal or 2) if fit.progress.interrupted else 0
+        return 128 + (fit.progress.signal or 2) if fit.progress.interrupted else int(fit.nothing is not None)

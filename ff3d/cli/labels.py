@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from tyro.conf import Positional, arg
 
-from ff3d.cli.options import ManyMeshes, MeshName, OracleName, ShapeName, say, say_places
+from ff3d.cli.options import ManyMeshes, OracleName, ShapeName, say, say_places
 from ff3d.points.config import SamplingConfig
 
 
@@ -24,13 +25,11 @@ class LabelCommand:
     """who says so: auto takes the winding number"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.labels.oracles import make_oracle
+        from ff3d.labels.oracles import load_surface
         from ff3d.points.datasets import label_file
-        from ff3d.shapes.point_cloud import load_shape
-        from ff3d.shapes.sources import find_shape
 
-        oracle = make_oracle(load_shape(find_shape(self.mesh)), self.oracle)
-        inside, count = label_file(oracle, self.points, self.output, progress=True)
+        surface = load_surface(self.mesh, self.oracle)
+        inside, count = label_file(surface.oracle, self.points, self.output, progress=True)
         say(f"{inside:,} of {count:,} points are inside")
         say(f"results: {self.output}")
         return 0
@@ -79,29 +78,38 @@ class PrepareCommand:
 
 @dataclass
 class InspectCommand:
-    """Say what a mesh is made of, what is wrong with it, what ff3d does about that, and where labels are not sure."""
+    """Say what a mesh or a point cloud is made of, what is wrong with it, what is done about that, where labels are not
+    sure."""
 
-    mesh: MeshName
+    mesh: ShapeName
     check: bool = False
     """label 100,000 points by a second, independent oracle too, and say where the two disagree"""
     picture: Path | None = None
     """a .png: three cuts through the place where labels are least sure"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.geometry.coordinates import grown_box
+        from ff3d.geometry.coordinates import box_in_words, grown_box
         from ff3d.labels.confidence import UNSURE, doubt, second_opinion
+        from ff3d.labels.oracles import load_surface
+        from ff3d.labels.surfels import PointCloudOracle
         from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
-        from ff3d.shapes.mesh import inspect_mesh, load_mesh
+        from ff3d.shapes.mesh import inspect_mesh
+        from ff3d.shapes.point_cloud import PointCloud, inspect_points, load_shape
         from ff3d.shapes.sources import find_shape
         from ff3d.views.figure import cross_sections
         from ff3d.views.rendering import save_picture
 
         path = find_shape(self.mesh)
-        mesh = load_mesh(path)
-        say(f"{path}\n{inspect_mesh(mesh)}")
-        oracle = WindingNumberOracle(mesh)
-        for note in oracle.notes:
+        shape = load_shape(path)
+        report = inspect_points(shape) if isinstance(shape, PointCloud) else inspect_mesh(shape)
+        say(f"{path}\n{report}")
+        surface = load_surface(shape, inspecting=True)
+        mesh, oracle = surface.mesh, surface.oracle
+        assert isinstance(oracle, WindingNumberOracle | PointCloudOracle)
+        for note in surface.notes:
             say(f"- {note}")
+        if not np.allclose(mesh.bounds, report.bounds, rtol=1e-9, atol=0) and not isinstance(shape, PointCloud):
+            say(f"counts  {box_in_words(*mesh.bounds)}: the box of what counts as surface")
         found = doubt(mesh, oracle)
         if found.unsettled > REFUSED:
             say(f"labels  refused: an open surface, {found.unsettled:.0%} of it has outside on both sides")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +15,6 @@ from ff3d.cli.settings import Settings as FitSettings
 if TYPE_CHECKING:
     from ff3d.fields.field import OccupancyField
 
-MeshName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh file, or the name of one in meshes/")]
 RunName = Annotated[Positional[Path], arg(metavar="RUN", help="the folder of a fit, or a field's .safetensors file")]
 ManyMeshes = Annotated[
     Positional[tuple[str, ...]],
@@ -25,7 +24,10 @@ ManyMeshes = Annotated[
     ),
 ]
 
-ShapeName = Annotated[Positional[str], arg(metavar="MESH", help="a mesh or point cloud file, or the name of a sample")]
+ShapeName = Annotated[
+    Positional[str],
+    arg(metavar="MESH", help="a mesh or point cloud file, or a name: a sample, dragon, thingi10k:32770"),
+]
 OracleName = Literal["auto", "winding", "rays", "open3d", "warp"]
 Output = Annotated[Path | None, arg(aliases=["-o"])]
 Settings = Annotated[FitSettings, arg(name="")]
@@ -62,9 +64,9 @@ def say_places(places: Sequence[object]) -> None:
         say(f"        {place}")
 
 
-def scores_in_words(scores: dict[str, float]) -> str:
-    """IoU by kind of test points, on one line."""
-    return "  ".join(f"{kind} {score:.4f}" for kind, score in scores.items())
+def scores_in_words(scores: Mapping[str, float | None]) -> str:
+    """IoU by kind of test points, on one line; a dash where there is none."""
+    return "  ".join(f"{kind} {'-' if score is None else f'{score:.4f}'}" for kind, score in scores.items())
 
 
 def say(text: str) -> None:

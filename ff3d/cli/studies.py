@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from ff3d.cli.options import ManyMeshes, MeshName, Settings, number_or_text, say, typed_command
+from ff3d.cli.options import ManyMeshes, Settings, ShapeName, number_or_text, say, typed_command
 from ff3d.cli.settings import given
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.settings import make_config
@@ -45,7 +45,7 @@ class Executor:
 class CompareCommand:
     """Fit several mappings to a mesh on the same terms; extract, measure and picture each."""
 
-    mesh: MeshName
+    mesh: ShapeName
     settings: Settings
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare"""

@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -75,11 +75,11 @@ class EvaluateCommand:
 
     run: RunName
     mesh: str | None = None
-    """the reference mesh; its test points are drawn anew from --seed"""
+    """the reference, a mesh or a point cloud; its test points are drawn anew from --seed"""
     testset: Path | None = None
     """a .npz of frozen test points: uniform, uniform_inside, boundary_face, ... (IoU only)"""
-    resolution: int = 256
-    """grid cells along the longest side of the extracted mesh"""
+    resolution: int | None = None
+    """grid cells along the longest side of the extracted mesh (default: 256, or more where the reference is thin)"""
     seed: int = 0
     """seed of the test points"""
     device: str = "auto"
@@ -88,30 +88,29 @@ class EvaluateCommand:
     """print one line of JSON"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.metrics import surface_distances
-        from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
-        from ff3d.shapes.mesh import load_mesh
-        from ff3d.shapes.sources import find_shape
-        from ff3d.studies.task import evaluate
+        from ff3d.labels.oracles import load_surface
+        from ff3d.metrics import remarks
+        from ff3d.points.test_sets import load_test_sets
+        from ff3d.studies.measurement import Measurement, measure, overlaps_of
 
         if (self.mesh is None) == (self.testset is None):
             raise ValueError("give one of --mesh MESH and --testset FILE.npz")
         field = load_field_of(self.run, self.device)
-        result: dict[str, Any]
         if self.testset is not None:
-            result = {"iou": evaluate(field.contains, load_test_sets(self.testset), progress_bar=True)}
+            overlaps = overlaps_of(field.contains, load_test_sets(self.testset), progress_bar=True)
+            found = Measurement(overlaps, notes=tuple(remarks(overlaps)))
         else:
-            reference = load_mesh(find_shape(str(self.mesh)))
+            reference = load_surface(str(self.mesh))
             log.info("labelling the test points")
-            tests = {kind: test_points(reference, kind, seed=self.seed) for kind in TEST_KINDS}
-            result = {"iou": evaluate(field.contains, tests, progress_bar=True)}
-            shape = field.extract_mesh(self.resolution, progress=not self.as_json)
-            result |= asdict(surface_distances(shape, reference, seed=self.seed))
+            found = measure(field, reference, resolution=self.resolution, seed=self.seed, progress_bar=not self.as_json)
+        result = found.to_json()
         if self.as_json:
             say(json.dumps(result))
         else:
-            say("IoU  " + scores_in_words(result.pop("iou")))
-            for name, value in result.items():
+            say("IoU  " + scores_in_words(result["iou"]))
+            for name, value in asdict(found.surface).items() if found.surface else ():
                 say(f"{name}  {value:.6g}")
+            for note in found.notes:
+                say(f"- {note}")
             say(f"measured: {self.run}")
-        return 0
+        return int(all(score is None for score in result["iou"].values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 def grown_box(mesh: trimesh.Trimesh, margin: float) -> Box:
     """The mesh's bounding box (2, 3) grown by `margin` input units on every side."""
     return np.array([mesh.vertices.min(axis=0) - margin, mesh.vertices.max(axis=0) + margin])
+
+
+def box_in_words(low: Iterable[float], high: Iterable[float]) -> str:
+    """A box by its lowest and highest corner (3,): its sides and those corners.
+
+    >>> box_in_words((0, 0, 0), (1, 2, 3))
+    '1 x 2 x 3, from (0, 0, 0) to (1, 2, 3)'
+    """
+    first, last = tuple(low), tuple(high)
+    corners = ("(" + ", ".join(f"{x:.6g}" for x in corner) + ")" for corner in (first, last))
+    return f"{' x '.join(f'{b - a:.6g}' for a, b in zip(first, last, strict=True))}, from {' to '.join(corners)}"
 
 
 def groups_apart(low: Points, high: Points) -> PointIndices:

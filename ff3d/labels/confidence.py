@@ -13,6 +13,7 @@ from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import Oracle
 from ff3d.labels.rays import RayOracle
+from ff3d.labels.surfels import PointCloudOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ UNSURE = 0.25  # a winding number this near to 1/2 says little
 GROWTH = 0.02  # of the box that is asked about, units
 WIDTH = 0.01  # of the points near the surface, units
 PLACES = 5
+SUMMED = 50_000_000  # pairs of a point and a surfel
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ class Disagreement:
     places: tuple[Place, ...]
 
 
-def doubt(mesh: trimesh.Trimesh, oracle: WindingNumberOracle, *, count: int = 100_000, seed: int = 0) -> Doubt:
-    """Ask about `count` points, uniform in the box about the mesh."""
+def doubt(
+    mesh: trimesh.Trimesh, oracle: WindingNumberOracle | PointCloudOracle, *, count: int = 100_000, seed: int = 0
+) -> Doubt:
+    """Query `count` points, uniform in the box about the mesh, or about the surfels of a cloud."""
     rng = np.random.default_rng(seed)
     unit = oracle.cube.scale
     points = SampleMix(1.0, ()).draw(mesh, grown_box(mesh, GROWTH * unit), unit, count, rng)
@@ -70,7 +74,7 @@ def doubt(mesh: trimesh.Trimesh, oracle: WindingNumberOracle, *, count: int = 10
 
 def second_opinion(
     mesh: trimesh.Trimesh,
-    oracle: WindingNumberOracle,
+    oracle: WindingNumberOracle | PointCloudOracle,
     *,
     count: int = 100_000,
     seed: int = 0,
@@ -79,18 +83,24 @@ def second_opinion(
     """Label `count` points, half uniform and half near the surface, by `oracle` and by another.
 
     Rays that vote, if the mesh is closed: they share with it how faces were put right, and nothing else. The exact sum
-    over all faces of the file as they are, if it is not.
+    over all faces of the file as they are, if it is not; of a point cloud, over its surfels, of as many points as that
+    takes `SUMMED` of.
     The worst places are those of the points that lie farthest from the surface.
     """
     import igl
 
+    cloud = isinstance(oracle, PointCloudOracle)
+    count = min(count, max(1000, SUMMED // len(mesh.faces))) if cloud else count
     rng = np.random.default_rng(seed)
     unit = oracle.cube.scale
     points = SampleMix(0.5, (WIDTH,)).draw(mesh, grown_box(mesh, GROWTH * unit), unit, count, rng)
     second: Oracle
     name = "rays"
     try:
-        second = RayOracle(mesh)
+        if cloud:
+            second, name = exact_sum(mesh, oracle), "the exact sum over the surfels"
+        else:
+            second = RayOracle(mesh)
     except ValueError:
         second, name = exact_sum(mesh, oracle), "the exact sum over the faces as they are"
     first = oracle(points)
@@ -106,13 +116,14 @@ def second_opinion(
     return Disagreement(count, name, len(differ) / count, _places(worst, 0.1 * unit))
 
 
-def exact_sum(mesh: trimesh.Trimesh, oracle: WindingNumberOracle) -> Oracle:
+def exact_sum(mesh: trimesh.Trimesh, oracle: WindingNumberOracle | PointCloudOracle) -> Oracle:
     """The winding number above 1/2, summed in float64 over every face as it is (reversed if the oracle did so)."""
     import igl
 
     vertices = np.ascontiguousarray(oracle.cube.to_unit(mesh.vertices))
     faces = np.array(mesh.faces, dtype=np.int64)
-    faces = np.ascontiguousarray(faces[:, ::-1]) if oracle.inside_out else faces
+    turned = isinstance(oracle, WindingNumberOracle) and oracle.inside_out  # surfels are outward already
+    faces = np.ascontiguousarray(faces[:, ::-1]) if turned else faces
     return lambda points: igl.winding_number(vertices, faces, np.ascontiguousarray(oracle.cube.to_unit(points))) > 0.5
 
 

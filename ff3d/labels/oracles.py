@@ -60,11 +60,12 @@ class LabelledShape:
 Shape = Union["str", Path, "trimesh.Trimesh", "PointCloud", "Solid", LabelledShape]
 
 
-def load_surface(shape: Shape, kind: str = "auto") -> LabelledShape:
+def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) -> LabelledShape:
     """The surface and the oracle of a shape: the one way from a path, a name or a shape in memory to labels.
 
     shape: a mesh or point cloud file, a name that `find_shape` knows (a sample, "dragon", "thingi10k:32770"), a
     Trimesh, a PointCloud or a Solid; a LabelledShape is returned as it is.  kind: as of `make_oracle`.
+    inspecting: a shape that encloses nothing is not refused, and the notes are not logged.
     What counts as surface is said in `labels.counted_surface`: far strays and sheets at the edge of the box are left
     out of labels and box, each with a note and a warning; faces without area do not set the box.
     Raises as `find_shape`, `load_shape` and `make_oracle` do.
@@ -91,10 +92,10 @@ def load_surface(shape: Shape, kind: str = "auto") -> LabelledShape:
                 f"a point cloud is queried by its own winding number, not by {kind!r}; leave the oracle to auto"
             )
         cloud, strays = cloud_without_strays(shape)
-        for note in strays:
+        for note in () if inspecting else strays:
             log.warning("%s", note)
         points = PointCloudOracle(cloud)
-        _check_settled(points.unsettled)
+        _check_settled(points.unsettled, refuse=not inspecting)
         return LabelledShape(points.surface, points, name or "cloud", sha256, (*strays, *points.notes), shape)
     mesh, strays = without_strays(shape)
     judge = WindingNumberOracle(mesh)
@@ -102,12 +103,12 @@ def load_surface(shape: Shape, kind: str = "auto") -> LabelledShape:
     if sheets:
         judge = WindingNumberOracle(mesh)
     oracle: Any = judge if kind in ("auto", "winding") else ORACLES[kind](mesh)
-    for note in (*strays, *sheets):
+    for note in () if inspecting else (*strays, *sheets):
         log.warning("%s", note)
     repairs = tuple(getattr(oracle, "notes", ()))
-    for note in repairs:
+    for note in () if inspecting else repairs:
         log.info("%s", note)
-    _check_settled(judge.unsettled)
+    _check_settled(judge.unsettled, refuse=not inspecting)
     return LabelledShape(with_area(mesh), oracle, name or "mesh", sha256, (*strays, *sheets, *repairs), shape)
 
 
@@ -142,14 +143,14 @@ def surface_and_oracle(shape: Shape, oracle: Oracle | None = None) -> tuple[trim
     return surface.mesh, oracle or surface.oracle
 
 
-def _check_settled(share: float) -> None:
+def _check_settled(share: float, *, refuse: bool) -> None:
     """Raise OpenSurfaceError, or warn, if both sides are outside on a large share of a surface."""
-    if share > REFUSED:
+    if refuse and share > REFUSED:
         raise OpenSurfaceError(
             f"an open surface that encloses nothing: on {share:.0%} of its area both sides are outside; ff3d labels "
             "solids, scans with holes and oriented point clouds; thicken a sheet, or close it, first"
         )
-    if share > DOUBTED:
+    if DOUBTED < share <= REFUSED:
         log.warning("labels mean little on %.0f%% of the surface: both its sides are outside there", 100 * share)
 
 

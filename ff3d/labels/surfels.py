@@ -212,8 +212,8 @@ class PointCloudOracle:
     cloud whose normals point inward (negative volume) is read with its normals reversed, and a warning says so. The
     points of a cloud so noisy that 16 neighbours show no surface are moved into the planes of up to 256.
     cloud: as used: the input's points, moved where noisy, and outward normals.  areas (n,): input units^2.
-    inside_out, estimated: as above.  doubtful: share of estimated normals, 0 where they were given.  notes: all of this
-    in words, a line each.
+    cube: about the points.  inside_out, estimated: as above.  doubtful: share of estimated normals, 0 where they were
+    given.  notes: all of this in words, a line each.
     Raises ValueError for under 10 points, or all in one place.
     """
 
@@ -222,8 +222,8 @@ class PointCloudOracle:
 
         if len(cloud.points) < FEWEST:
             raise ValueError(f"a cloud needs at least {FEWEST} points, got {len(cloud.points)}")
-        self._cube = UnitCube.padded(cloud.points)
-        points, normals = self._cube.to_unit(cloud.points), cloud.normals
+        self.cube = UnitCube.padded(cloud.points)
+        points, normals = self.cube.to_unit(cloud.points), cloud.normals
         count = _scale_of_noise(points, NEIGHBOURS)
         notes = []
         if count > NEIGHBOURS:
@@ -244,8 +244,8 @@ class PointCloudOracle:
                 notes.append("the cloud's normals point inward (negative volume): they are reversed")
                 logger.warning("%s", notes[-1])
         self.notes = tuple(notes)
-        self.areas, self._areas = areas * self._cube.scale**2, areas
-        self.cloud = PointCloud(self._cube.from_unit(points) if count > NEIGHBOURS else cloud.points, normals)
+        self.areas, self._areas = areas * self.cube.scale**2, areas
+        self.cloud = PointCloud(self.cube.from_unit(points) if count > NEIGHBOURS else cloud.points, normals)
         self._points, self._normals, self._spacing = points, normals, np.sqrt(areas)
         corners = _surfels(points, normals, areas)
         self._tree: Any = igl.FastWindingNumberBVH()
@@ -253,7 +253,7 @@ class PointCloudOracle:
 
     def winding_number(self, points: ArrayLike) -> PointFloats:
         """points (n, 3), input coordinates -> (n,): near 1 inside, near 0 outside, in between where points lack."""
-        return self._number(self._cube.to_unit(check_points(points)))
+        return self._number(self.cube.to_unit(check_points(points)))
 
     def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
@@ -264,7 +264,7 @@ class PointCloudOracle:
         """The surfels, a small triangle for each point, in input coordinates."""
         import trimesh
 
-        corners = self._cube.from_unit(_surfels(self._points, self._normals, self._areas).reshape(-1, 3))
+        corners = self.cube.from_unit(_surfels(self._points, self._normals, self._areas).reshape(-1, 3))
         return trimesh.Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False)
 
     @cached_property

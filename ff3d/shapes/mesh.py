@@ -13,7 +13,7 @@ from ff3d.formats import READERS
 from ff3d.formats.polygons import Polygons, clean_polygons
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Ints
-from ff3d.geometry.coordinates import groups_apart
+from ff3d.geometry.coordinates import box_in_words, groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
@@ -136,11 +136,9 @@ class MeshReport:
         return lines + [f"far away: {len(self.far) - NAMED} more parts"] * (len(self.far) > NAMED)
 
     def __str__(self) -> str:
-        box = " x ".join(f"{side:.6g}" for side in self.extents)
-        low, high = ("(" + ", ".join(f"{x:.6g}" for x in corner) + ")" for corner in self.bounds)
         lines = [
             f"{self.faces:,} faces, {self.vertices:,} vertices, {self.parts:,} part{'s' * (self.parts != 1)}",
-            f"box     {box}, from {low} to {high}",
+            f"box     {box_in_words(*self.bounds)}",
             f"volume  {self.volume:.6g}{'' if self.closed else ' (not closed: a guess)'}",
             f"closed  {'yes' if self.closed else 'no'}",
             *(f"- {line}" for line in self.advice() or ["no faults found"]),
@@ -152,7 +150,8 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
     """Count a mesh's faults; the mesh is left as it is.
 
     Vertices are joined only where they coincide exactly (trimesh joins within 1e-8 units, which ruins tiny meshes).
-    Faces that then have under three distinct vertices are degenerate and take no part in edges, parts and closure.
+    Faces that then have under three distinct vertices are degenerate and take no part in edges, parts and closure; nor
+    do other faces without area that are joined to none with area.
     Raises MeshError if the mesh has no faces.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
@@ -168,6 +167,9 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
 
     joined = merge_exactly(vertices)[1][faces]
     solid = joined[have_three_corners(joined)]
+    part = components(*HalfEdges.of(solid, len(vertices)).neighbours, len(solid))
+    counts = np.bincount(part, area[have_three_corners(joined)]) > 0
+    solid = solid[counts[part]] if counts.any() else solid  # without those that only others without area are joined to
     distinct, _ = merge_exactly(np.sort(solid, axis=1))
     edges = _count_edges(solid, len(vertices))
     return MeshReport(

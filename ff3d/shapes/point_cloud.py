@@ -18,7 +18,7 @@ import numpy as np
 from ff3d.formats import POINT_READERS, READERS
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Floats
-from ff3d.geometry.coordinates import centered, check_points
+from ff3d.geometry.coordinates import box_in_words, centered, check_points
 from ff3d.geometry.triangles import merge_exactly, unit_vectors
 from ff3d.shapes.mesh import build_mesh, load_mesh
 from ff3d.shapes.sources import find_shape
@@ -98,6 +98,36 @@ def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
         if len(corners) or ending not in POINT_READERS:
             return build_mesh((vertices, corners, lengths), file)
     return load_points(file)
+
+
+@dataclass(frozen=True)
+class CloudReport:
+    """What `inspect_points` found. bounds: lowest and highest corner of the box, input units."""
+
+    points: int
+    normals: bool
+    spacing: float  # the median distance of a point to its nearest, input units
+    bounds: tuple[tuple[float, ...], tuple[float, ...]]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.points:,} points {'with' if self.normals else 'without'} normals, a point cloud",
+                f"box     {box_in_words(*self.bounds)}",
+                f"spacing {self.spacing:.4g} between neighbours",
+            ]
+        )
+
+
+def inspect_points(cloud: PointCloud) -> CloudReport:
+    """What a point cloud is made of."""
+    from scipy.spatial import cKDTree
+
+    points = cloud.points
+    some = points[np.unique(np.linspace(0, len(points) - 1, 10_000).astype(np.int64))]
+    spacing = float(np.median(cKDTree(points).query(some, 2)[0][:, 1]))
+    bounds = tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist())
+    return CloudReport(len(points), cloud.normals is not None, spacing, bounds)
 
 
 def _clean(points: Floats, normals: Floats | None, file: Path) -> PointCloud:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ff3d.fields.config import PAPER_MAPPINGS
-from ff3d.runs import MeshSource
+from ff3d.files import file_sha256
 from ff3d.settings import OPTIONS, FitConfig, make_config
-from ff3d.shapes.sources import find_shapes
+from ff3d.shapes.sources import distinct_names, find_shapes
 from ff3d.studies.task import Task
 
 PLAN = "plan.json"
@@ -43,12 +43,17 @@ class Plan:
         for name, values in named.items():
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be given, each once, got {', '.join(map(str, values)) or 'none'}")
-        if len({path.stem for path in self.meshes}) < len(self.meshes):
-            raise ValueError("two meshes have one name; rename one, for results are kept by name")
+        if len(self.names) < len(self.meshes):
+            raise ValueError(f"meshes must be given, each once, got {', '.join(map(str, self.meshes))}")
         known = set(OPTIONS) - {"mapping", "seed"}
         if unknown := sorted(({*self.vary} | {it for own in self.tuned.values() for it in own}) - known):
             raise ValueError(f"cannot vary {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         self.tasks()  # settings that do not go together are told now, not at the hundredth fit
+
+    @cached_property
+    def names(self) -> dict[str, Path]:
+        """The meshes by the names under which results are kept: files of one stem get distinct ones."""
+        return dict(zip(distinct_names(self.meshes), self.meshes, strict=True))
 
     @cached_property
     def config(self) -> FitConfig:
@@ -94,9 +99,10 @@ class Plan:
                 ),
                 varied,
                 self.resolution,
-                self.testsets / f"{path.stem}.npz" if self.testsets else None,
+                self.testsets / f"{name}.npz" if self.testsets else None,
+                name,
             )
-            for path in self.meshes
+            for name, path in self.names.items()
             for mapping in self.mappings
             for varied in combinations
             for seed in self.seeds
@@ -181,7 +187,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "resolution": plan.resolution,
         "tuned": plan.tuned,
         "testsets": str(plan.testsets or ""),
-        "meshes": {path.stem: MeshSource.of(path).sha256 for path in plan.meshes},
+        "meshes": {name: file_sha256(path) for name, path in plan.names.items()},
     }
     return dict(json.loads(json.dumps(recorded)))
 

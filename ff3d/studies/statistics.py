@@ -62,6 +62,6 @@ def sweep(rows: Sequence[Row], mapping: str, name: str, kind: str) -> list[tuple
     values: dict[float, list[Row]] = {}
     for row in rows:
         value = row.varied.get(name) if name != "parameters" else row.parameters
-        if row.mapping == mapping and row.iou and value:
+        if row.mapping == mapping and row.value(f"iou.{kind}") is not None and value:
             values.setdefault(float(value), []).append(row)
     return [(value, *summary(some, f"iou.{kind}")) for value, some in sorted(values.items())]

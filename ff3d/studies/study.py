@@ -47,7 +47,7 @@ class Study:
     @property
     def meshes(self) -> list[str]:
         """The names of the plan's meshes that have rows."""
-        return [path.stem for path in self.plan.meshes if self.of(mesh=path.stem)]
+        return [name for name in self.plan.names if self.of(mesh=name)]
 
     @property
     def versions(self) -> str:
@@ -166,6 +166,7 @@ def _write_table(rows: Sequence[Row], storage: Storage) -> None:
     for row in rows:
         line = dataclasses.asdict(row)
         line |= {"varied": json.dumps(line["varied"]), "history": json.dumps(line["history"])}
+        line["notes"] = json.dumps(line["notes"])
         for group in ("iou", "surface"):
             line |= {f"{group}_{name}": value for name, value in (line.pop(group) or {}).items()}
         plain.append(line)

@@ -13,25 +13,25 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from ff3d.fields.checkpoint import FitError
 from ff3d.fields.mapping import DEFAULT_SCALE
-from ff3d.files import write_text
+from ff3d.files import file_sha256, write_text
 from ff3d.formats.writers import save_mesh
-from ff3d.labels.oracles import make_oracle
+from ff3d.labels.oracles import load_surface
 from ff3d.labels.winding_number import WindingNumberOracle
-from ff3d.metrics import LabelledPoints, SurfaceMetrics, iou, surface_distances
+from ff3d.metrics import LabelledPoints, SurfaceMetrics, nothing_found, remarks, surface_distances
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
 from ff3d.runs import MeshSource, Run
 from ff3d.settings import FitConfig
-from ff3d.shapes.mesh import load_mesh
+from ff3d.shapes.point_cloud import load_shape
+from ff3d.shapes.sources import find_shape
+from ff3d.studies.measurement import overlaps_of, parting_reference
 from ff3d.surfaces.grid_levels import ExtractionError
 
 if TYPE_CHECKING:
     import trimesh
 
-    from ff3d.labels.oracles import Oracle
+    from ff3d.labels.oracles import LabelledShape, Oracle
 
 log = logging.getLogger("ff3d")
 
@@ -44,6 +44,7 @@ class Task:
 
     varied: the settings in which it differs from the plan's, by name, beside mapping and seed.
     resolution: of the extracted mesh.  testset: a .npz of frozen test points, in place of those drawn from the mesh.
+    title: the name of the mesh among those of the plan, by default its file's.
     """
 
     mesh: Path
@@ -51,6 +52,12 @@ class Task:
     varied: dict[str, Any]
     resolution: int = 192
     testset: Path | None = None
+    title: str = ""
+
+    @property
+    def mesh_name(self) -> str:
+        """What the mesh is called in names of folders and in tables."""
+        return self.title or self.mesh.stem
 
     @property
     def arm(self) -> str:
@@ -60,7 +67,7 @@ class Task:
     @property
     def name(self) -> str:
         """The name of its run folder."""
-        return _run_name(self.mesh.stem, self.arm, self.config.seed)
+        return _run_name(self.mesh_name, self.arm, self.config.seed)
 
 
 def _run_name(mesh: str, arm: str, seed: int) -> str:
@@ -73,9 +80,10 @@ class Row:
 
     arm: the mapping and what was varied of its settings.  seconds: of labelling and training, `label_seconds` those
     of labelling; `evaluation_seconds` come on top.  bytes: of field.safetensors.  tests: sha256 of the test sets.
-    iou: the field's, per kind of test points; {} where there is no field.  surface: of the extracted mesh against the
-    reference; None where there is no mesh.  history: the evaluations while it was fitted.  failure: what went wrong.
-    notes: in what the settings used differ from those given, and why.
+    iou: the field's, per kind of test points that have anything inside; {} where there is no field.  surface: of the
+    extracted mesh against the reference; None where there is no mesh.  history: the evaluations while it was fitted.
+    failure: what went wrong.  notes: in what the settings used differ from those given, and why; what of the shape was
+    repaired or left out; what the IoUs do not show.
     """
 
     mesh: str
@@ -116,7 +124,7 @@ class Row:
         """The row of a fit that broke, and why."""
         sha256 = MeshSource.of(task.mesh).sha256 if task.mesh.is_file() else ""
         config = task.config
-        return cls(task.mesh.stem, sha256, task.arm, config.mapping.name, task.varied, config.seed, failure=reason)
+        return cls(task.mesh_name, sha256, task.arm, config.mapping.name, task.varied, config.seed, failure=reason)
 
     @classmethod
     def from_json(cls, text: str) -> Row:
@@ -145,23 +153,41 @@ class Row:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the fits to one mesh share: the mesh, its labels, the test sets, and the seconds that its oracle took.
+    """What the fits to one shape share: its surface and labels, the test sets, and the seconds that its oracle took.
 
     Those seconds are part of each fit's budget, as if it had been the only one.
     """
 
-    mesh: trimesh.Trimesh
-    source: MeshSource
-    oracle: Oracle
+    surface: LabelledShape
     seconds: float
     testset: Path | None = None
+
+    @property
+    def mesh(self) -> trimesh.Trimesh:
+        """What counts as surface."""
+        return self.surface.mesh
+
+    @property
+    def oracle(self) -> Oracle:
+        """The labels."""
+        return self.surface.oracle
+
+    @property
+    def source(self) -> MeshSource:
+        """The file's name and sha256."""
+        return MeshSource(self.surface.name, self.surface.sha256 or "")
+
+    @cached_property
+    def parting(self) -> trimesh.Trimesh:
+        """What of the surface distances are to."""
+        return parting_reference(self.mesh, self.oracle)
 
     @cached_property
     def tests(self) -> dict[str, LabelledPoints]:
         """The test sets: those of the file, or 262,144 points of each kind, drawn with seed 0, when first asked for."""
         if self.testset:
             return load_test_sets(self.testset)
-        return {kind: test_points(self.mesh, kind, oracle=self.oracle) for kind in TEST_KINDS}
+        return {kind: test_points(self.surface, kind) for kind in TEST_KINDS}
 
     @cached_property
     def hash(self) -> str:
@@ -174,22 +200,21 @@ class Reference:
 
 @lru_cache(maxsize=1)  # the tasks of a mesh follow each other
 def reference(path: Path, testset: Path | None = None) -> Reference:
-    """Load a mesh, and make its oracle."""
-    mesh = load_mesh(path)
+    """Load a mesh or a point cloud, and its oracle."""
+    path = find_shape(path)
+    shape = load_shape(path)  # apart, for the budget has no part in reading
     begun = time.perf_counter()
-    oracle = make_oracle(mesh)
-    if isinstance(oracle, WindingNumberOracle):
-        _ = oracle.grid  # now, so that no fit depends on how many came before it in this process
-    seconds = time.perf_counter() - begun
-    return Reference(mesh, MeshSource.of(path), oracle, seconds, testset)
+    surface = dataclasses.replace(load_surface(shape), name=path.name, sha256=file_sha256(path))
+    if isinstance(surface.oracle, WindingNumberOracle):
+        _ = surface.oracle.grid  # now, so that no fit depends on how many came before it in this process
+    return Reference(surface, time.perf_counter() - begun, testset)
 
 
 def evaluate(
     contains: Callable[..., Any], tests: dict[str, LabelledPoints], *, progress_bar: bool = False
 ) -> dict[str, float]:
-    """IoU on each test set of what `contains`, points (n, 3) -> bool (n,), says."""
-    bar = tqdm(tests.items(), desc="evaluate", unit=" sets", delay=2, leave=False, disable=not progress_bar)
-    return {kind: iou(contains, points) for kind, points in bar}
+    """IoU on each test set of what `contains`, points (n, 3) -> bool (n,), says; 1 where both sets are empty."""
+    return {kind: found.iou for kind, found in overlaps_of(contains, tests, progress_bar=progress_bar).items()}
 
 
 def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool = False) -> tuple[Row, bool]:
@@ -214,7 +239,7 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
         except (FitError, MemoryError) as error:
             row = Row.failed(task, str(error) or type(error).__name__)
     if row.failure:
-        log.error("%s, %s: %s", task.mesh.stem, task.arm, row.failure)
+        log.error("%s, %s: %s", task.mesh_name, task.arm, row.failure)
     if done:
         write_text(kept, row.to_json() + "\n")
     return row, done
@@ -237,20 +262,23 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
     try:
         shape = field.extract_mesh(task.resolution, progress=progress_bar)
         save_mesh(shape, folder / "mesh.ply")
-        surface = surface_distances(shape, truth.mesh, seed=config.seed)
+        surface = surface_distances(shape, truth.parting, seed=config.seed)
     except (ExtractionError, MemoryError) as error:
         failure = str(error) or type(error).__name__
-    scores = evaluate(field.contains, truth.tests, progress_bar=progress_bar)
+    overlaps = overlaps_of(field.contains, truth.tests, progress_bar=progress_bar)
+    nothing = nothing_found(overlaps)
+    if nothing and progress.finished:
+        failure = f"{nothing} ({failure})" if failure else nothing
     record = run.record()
     row = Row(
-        mesh=task.mesh.stem,
+        mesh=task.mesh_name,
         sha256=truth.source.sha256,
         arm=task.arm,
         mapping=config.mapping.name,
         varied=task.varied,
         seed=config.seed,
         failure=failure,
-        notes=list(fit.notes),
+        notes=[*fit.notes, *truth.surface.notes, *([] if nothing else remarks(overlaps))],
         frequencies=len(getattr(field.mapping, "frequencies", ())),
         scale=config.mapping.scale or DEFAULT_SCALE.get(config.mapping.name),
         learning_rate=config.optimiser.rate(config.mapping.name),
@@ -267,7 +295,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
         precision=record["precision"],
         faces=len(shape.faces) if shape is not None else 0,
         tests=truth.hash,
-        iou={kind: round(score, 5) for kind, score in scores.items()},
+        iou={kind: round(found.iou, 5) for kind, found in overlaps.items() if found.known is not None},
         surface=surface,
         history=progress.history,
     )

@@ -25,7 +25,7 @@ from ff3d.studies.study import Study
 from ff3d.studies.task import reference
 from ff3d.views.color import to_srgb
 from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
-from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made
+from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made, noted
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -76,6 +76,7 @@ def write_page(study: Study) -> Path:
         tables=tables,
         paper=PAPER if plan.config.preset == "paper" else {},
         failures=[row for row in study.rows if row.failure],
+        notes=noted(study),
         legend=LEGEND,
         names=["ground truth", *plan.arms],
         pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
@@ -108,8 +109,8 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
     """
     most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.arms) + 1) or 1)))
     scenes = []
-    for path in study.plan.meshes:
-        rows = [next(iter(study.of(arm, path.stem)), None) for arm in study.plan.arms]
+    for name, path in study.plan.names.items():
+        rows = [next(iter(study.of(arm, name)), None) for arm in study.plan.arms]
         if not any(row and row.surface for row in rows):
             continue
         reference_of = reference(path)
@@ -128,7 +129,7 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
             meshes.append(_packed(small, middle, side, error) | {"faces": len(shape.faces)})
         scenes.append(
             {
-                "name": path.stem,
+                "name": name,
                 "middle": middle.tolist(),
                 "side": side,
                 "target": camera.target,

@@ -11,7 +11,7 @@ from ff3d.studies.study import Study
 from ff3d.studies.task import reference
 from ff3d.views.figure import Entry, comparison_picture, section_picture
 from ff3d.views.rendering import save_picture
-from ff3d.views.tables import LEGEND, made, text_table
+from ff3d.views.tables import LEGEND, made, noted, score_text, text_table
 
 
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
@@ -33,6 +33,8 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
     failures = [f"- {row.mesh}, {row.arm}, seed {row.seed}: {row.failure}" for row in study.rows if row.failure]
     if failures:
         lines += ["## Failed", "", *failures, ""]
+    if notes := noted(study):
+        lines += ["## To be known", "", *(f"- {note}" for note in notes), ""]
     spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
     lines += ["## What it means, and how it was made", "", LEGEND + spread, ""]
     lines += [f"- {name}: {value}" for name, value in made(study)]
@@ -50,7 +52,7 @@ def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
     for place in places:
         study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
     paths = study.folder / f"{mesh}.png", study.folder / f"{mesh}-cuts.png"
-    path = next(it for it in study.plan.meshes if it.stem == mesh)
+    path = study.plan.names[mesh]
     if not any(row.iou for row in rows):
         return []
     truth = reference(path)
@@ -58,7 +60,7 @@ def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
         Entry(
             row.arm,
             load_mesh(place / "mesh.ply") if row.surface else None,
-            f"IoU {row.iou['uniform']:.3f} / {row.iou['boundary_face']:.3f}" if row.iou else "",
+            f"IoU {score_text(row, 'uniform')} / {score_text(row, 'boundary_face')}" if row.iou else "",
             row.failure or "",
         )
         for row, place in zip(rows, places, strict=True)

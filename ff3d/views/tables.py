@@ -159,5 +159,25 @@ def made(study: Study) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
+def score_text(row: Row, kind: str) -> str:
+    """A fit's IoU in three digits, and a dash where there is none."""
+    value = row.value(f"iou.{kind}")
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def noted(study: Study) -> list[str]:
+    """What is to be known of the fits beside their numbers, a line each, and of which fits."""
+    notes: dict[str, dict[str, list[str]]] = {}
+    for row in study.rows:
+        for note in row.notes:
+            notes.setdefault(note, {}).setdefault(row.mesh, []).append(f"{row.arm}, seed {row.seed}")
+    lines = []
+    for note, meshes in notes.items():
+        for mesh, fits in meshes.items():
+            which = "" if len(fits) == len(study.of(mesh=mesh)) else f" ({'; '.join(fits)})"
+            lines.append(f"{mesh}{which}: {note}")
+    return lines
+
+
 def _first(rows: Sequence[Row]) -> Row:
     return next((row for row in rows if row.iou), rows[0])

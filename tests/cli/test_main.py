@@ -192,7 +192,7 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
         (["evaluate", "{run}"], "--testset"),
         (["evaluate", "{run}", "--testset", "absent.npz"], "absent.npz: no such file"),
         (["label", "{ball}", "absent.npy", "-o", "{tmp}/x.npy"], "absent.npy"),
-        (["inspect", "{tmp}/cloud.ply"], "point cloud"),
+        (["fit", "{tmp}/cloud.ply"], "oriented point clouds"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_a_code_that_is_not_zero(

@@ -16,6 +16,7 @@ import trimesh
 from ff3d.formats.text import MeshError
 from ff3d.formats.writers import save_mesh
 from ff3d.shapes.mesh import load_mesh
+from ff3d.shapes.point_cloud import load_shape
 from ff3d.shapes.sources import NAMED, Download, cache_folder, fetch, find_shape, find_shapes
 
 
@@ -88,6 +89,7 @@ def test_a_named_mesh_is_downloaded_once_and_then_needs_no_network(tmp_path, mon
     name(monkeypatch, f"http://127.0.0.1:{closed_port()}/ball.ply", content)
     assert find_shapes(["ball", path]) == [path]
     assert len(load_mesh(path).faces) == 80
+    assert len(load_mesh("ball").faces) == len(load_shape("ball").faces) == 80  # what the commands find
 
 
 def test_a_damaged_file_in_the_cache_is_downloaded_again(tmp_path, monkeypatch, server, cache):

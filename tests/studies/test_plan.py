@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import trimesh
@@ -69,11 +70,25 @@ def test_what_does_not_fit_together_is_told_before_the_first_fit(ball, changes, 
         make_plan([ball], **{"mappings": ("none",), "seeds": (0,)} | changes)
 
 
-def test_two_meshes_of_one_name_are_refused(ball, tmp_path):
+def test_two_meshes_of_one_name_get_distinct_names_and_their_own_test_sets(ball, tmp_path):
     other = tmp_path / "ball.obj"
     trimesh.creation.box().export(other)
-    with pytest.raises(ValueError, match="one name"):
-        Plan((ball, other), ("none",), (0,))
+    plan = Plan((ball, other, tmp_path / "ball" / "box.ply"), ("none",), (0,), testsets=tmp_path)
+    first, second, third = plan.names
+    assert list(plan.names.values()) == list(plan.meshes)
+    assert third == "box"
+    assert first != second
+    assert [task.mesh_name for task in plan.tasks()] == [first, second, "box"]
+    assert [task.name for task in plan.tasks()] == [f"{name}-none-0" for name in plan.names]
+    assert [task.testset for task in plan.tasks()] == [tmp_path / f"{name}.npz" for name in plan.names]
+    for name in (first, second):
+        assert re.fullmatch("ball-[0-9a-f]{16}", name)
+    assert make_plan([ball], ("none",), (0,)).tasks()[0].name == "ball-none-0"
+
+
+def test_one_mesh_twice_is_refused(ball):
+    with pytest.raises(ValueError, match="each once"):
+        Plan((ball, ball.parent / ".." / ball.parent.name / ball.name), ("none",), (0,))
 
 
 def test_a_yaml_file_is_the_same_plan(ball, tmp_path):

@@ -1,0 +1,177 @@
+"""A field measured against a shape: IoU at test points, distances of its mesh, and a note of what was not measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from ff3d.geometry.arrays import Floats, Labels, Points
+from ff3d.geometry.hidden_walls import parting_surface
+from ff3d.geometry.sampling import Surface
+from ff3d.labels.surfels import PointCloudOracle
+from ff3d.metrics import LabelledPoints, Overlap, SurfaceMetrics, overlap, remarks, surface_distances
+from ff3d.points.test_sets import TEST_KINDS, test_points
+from ff3d.surfaces.grid_levels import ExtractionError
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.fields.field import OccupancyField
+    from ff3d.labels.oracles import LabelledShape, Oracle
+
+RESOLUTION, FINEST = 256, 2048  # cells along the longest side of an extracted mesh: the usual, the most chosen unasked
+CELLS_ACROSS = 1.5  # of the thinnest part that is to be found
+THIN_SHARE = 0.05  # of the area that may be thinner
+WALLS = 256  # pieces, along the longest side, into which a reference is cut where hidden walls meet the rest
+FAR_LARGER = 50  # times: from there on boxes are not those of one shape, even where they meet
+UNITS = {10.0: "mm and cm", 25.4: "mm and inches", 100.0: "cm and m", 304.8: "mm and feet", 1000.0: "mm and m"}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How good a field is.
+
+    overlaps: for each kind of test points.  surface: of the extracted mesh against the reference; None where there is
+    no mesh.  resolution: of that mesh.  notes: what was not measured and why, and what looks better than it is.
+    """
+
+    overlaps: dict[str, Overlap]
+    surface: SurfaceMetrics | None = None
+    resolution: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """IoU by kind of test points."""
+        return {kind: found.iou for kind, found in self.overlaps.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `iou`, the measures of the surface by name, resolution and notes."""
+        plain: dict[str, Any] = {"iou": {kind: found.known for kind, found in self.overlaps.items()}}
+        if self.surface is not None:
+            plain |= dataclasses.asdict(self.surface) | {"resolution": self.resolution}
+        return plain | ({"notes": list(self.notes)} if self.notes else {})
+
+
+def measure(
+    field: OccupancyField,
+    reference: LabelledShape,
+    *,
+    tests: dict[str, LabelledPoints] | None = None,
+    resolution: int | None = None,
+    seed: int = 0,
+    progress_bar: bool = False,
+) -> Measurement:
+    """Measure a field against a shape.
+
+    tests: by default the test points of each kind, drawn from `seed`.  resolution: of the extracted mesh, cells along
+    the longest side of the field's box; by default 256, or more where the shape is thinner than two of those cells.
+    Distances are to what of the reference parts inside from outside: walls hidden in it do not count.
+    Raises ValueError if the boxes of the two do not meet, or are those of different units.
+    """
+    check_boxes(field.bounds, reference.mesh.bounds)
+    if tests is None:
+        tests = {kind: test_points(reference, kind, seed=seed) for kind in TEST_KINDS}
+    overlaps = overlaps_of(field.contains, tests, progress_bar=progress_bar)
+    notes = remarks(overlaps)
+    resolution, note = _resolution(field, reference, overlaps) if resolution is None else (resolution, None)
+    notes += [note] if note else []
+    try:
+        shape = field.extract_mesh(resolution, progress=progress_bar)
+    except (ExtractionError, MemoryError) as error:
+        reason = str(error) or type(error).__name__
+        return Measurement(overlaps, notes=(*notes, f"no mesh, so no Chamfer distance, F-score or normals: {reason}"))
+    surface = surface_distances(shape, parting_reference(reference.mesh, reference.oracle), seed=seed)
+    return Measurement(overlaps, surface, resolution, tuple(notes))
+
+
+def overlaps_of(
+    contains: Callable[[Points], Labels], tests: dict[str, LabelledPoints], *, progress_bar: bool = False
+) -> dict[str, Overlap]:
+    """On each test set, how what `contains`, points (n, 3) -> bool (n,), says overlaps with the labels."""
+    bar = tqdm(tests.items(), desc="evaluate", unit=" sets", delay=2, leave=False, disable=not progress_bar)
+    return {kind: overlap(contains, points) for kind, points in bar}
+
+
+def parting_reference(mesh: trimesh.Trimesh, oracle: Oracle) -> trimesh.Trimesh:
+    """What of a reference distances are to: the faces that have inside on one side alone; of a scan, all of it."""
+    if isinstance(oracle, PointCloudOracle):
+        return mesh
+    return parting_surface(mesh, oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
+
+
+def check_boxes(field: ArrayLike, reference: ArrayLike) -> None:
+    """Raise ValueError if two boxes (2, 3), the field's and the reference's, cannot be those of one shape.
+
+    That is where they do not meet, or where one is `FAR_LARGER` times as large as the other or more.
+    """
+    one, other = np.asarray(field, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    meet = (np.maximum(one[0], other[0]) <= np.minimum(one[1], other[1])).all()
+    sizes = [float(np.ptp(box, axis=0).max()) for box in (one, other)]
+    ratio = max(sizes) / min(sizes) if min(sizes) > 0 else math.inf
+    unit = next((name for factor, name in UNITS.items() if abs(ratio / factor - 1) < 0.15), "")
+    if meet and ratio < FAR_LARGER:
+        return
+    larger = "reference" if sizes[1] > sizes[0] else "field"
+    what = "the boxes do not meet" if not meet else "the boxes are not of one shape"
+    how = f": the {larger} is about {ratio:,.4g} times larger" if ratio > 2 else ""
+    boxes = " and ".join(f"{_corner(box[0])} to {_corner(box[1])}" for box in (one, other))
+    raise ValueError(
+        f"{what}{how}{f' ({unit}?)' * bool(unit)}; the field's and the reference's go from {boxes}; scale or move one"
+    )
+
+
+def thickness(mesh: trimesh.Trimesh, oracle: Oracle, *, share: float = THIN_SHARE, count: int = 2000) -> float:
+    """How thick a shape is where it is thin: all but `share` of its area has no less inside under it. Input units.
+
+    Seen from `count` points of the surface, straight in, in steps of a fifth: within that of the true thickness.
+    Infinite where all is thicker than half of the longest side, or nothing is inside.
+    """
+    surface = Surface.of(mesh)
+    points, faces = surface.sample(count, np.random.default_rng(0))
+    normals = surface.crosses[faces]
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = normals / np.where(length > 0, length, 1)
+    size = float(np.ptp(surface.corners.reshape(-1, 3), axis=0).max())
+    depths = size * 1e-6 * 1.2 ** np.arange(73)  # up to half the size
+    inward = oracle(points - depths[0] * normals)
+    outward = oracle(points + depths[0] * normals)
+    known = inward != outward
+    points, normals = points[known], np.where(inward[known, None], -1.0, 1.0) * normals[known]
+    if not len(points):
+        return math.inf
+    deep = np.full(len(points), math.inf)
+    active = np.arange(len(points))
+    for depth in depths[1:]:
+        inside = oracle(points[active] + depth * normals[active])
+        deep[active[~inside]] = depth
+        active = active[inside]
+        if not len(active):
+            break
+    return float(np.quantile(deep, share, method="lower"))
+
+
+def _resolution(
+    field: OccupancyField, reference: LabelledShape, overlaps: dict[str, Overlap]
+) -> tuple[int, str | None]:
+    """The resolution at which a shape as thin as the reference is found, and a note if it is not the usual one."""
+    if isinstance(reference.oracle, PointCloudOracle) or not any(found.found for found in overlaps.values()):
+        return RESOLUTION, None
+    thin = thickness(reference.mesh, reference.oracle)
+    longest = float(np.ptp(field.bounds, axis=0).max())
+    needed = math.ceil(CELLS_ACROSS * longest / thin)
+    if needed <= RESOLUTION:
+        return RESOLUTION, None
+    chosen = min(needed, FINEST)
+    return chosen, f"the shape is about {thin:.3g} thin: extracted at resolution {chosen}, not at {RESOLUTION}"
+
+
+def _corner(point: Floats) -> str:
+    return "(" + ", ".join(f"{x:.4g}" for x in point) + ")"
