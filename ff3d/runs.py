@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from ff3d.labels.oracles import Oracle
     from ff3d.metrics import LabelledPoints
+
+
+log = logging.getLogger("ff3d")
 
 
 class RunError(ValueError):
@@ -90,9 +94,17 @@ class Run:
             raise RunError(f"{self.metrics_path}: not a run's metrics.jsonl ({error})") from error
 
     def load(self, *, device: str = "auto") -> OccupancyField:
-        """The run's field; RunError if there is none yet."""
+        """The run's field, of an interrupted one as far as it got; RunError if there is none yet."""
         if not self.field_path.exists():
-            raise RunError(f"{self.folder}: no field.safetensors here; expected the folder of a fit")
+            if not self.config_path.exists():
+                raise RunError(f"{self.folder}: no field.safetensors here; expected the folder of a fit")
+            command = self.record().get("command")
+            raise RunError(
+                f"{self.folder}: unfinished: run the same command again{f' ({command})' if command else ''}, "
+                "and the fit is resumed"
+            )
+        if not self.finished:
+            log.warning("%s: unfinished: this is the field so far; the same command again resumes the fit", self.folder)
         return load_field(self.field_path, device=device)
 
     def fit(
