@@ -81,12 +81,14 @@ class Plan:
 
     def __str__(self) -> str:
         seconds = sum(task.config.budget.seconds or 0.0 for task in self.tasks())
-        minutes = f", about {seconds / 60:.0f} minutes of fitting" if seconds else ""
-        varied = "".join(f" x {len(values)} {name}s" for name, values in self.vary.items())
-        return (
-            f"{len(self.meshes)} meshes x {len(self.mappings)} mappings{varied} x {len(self.seeds)} seeds = "
-            f"{self.fits} fits, preset {self.config.preset}, {self.footing}{minutes}"
-        )
+        minutes = f", about {seconds:.0f} s of fitting" if seconds else ""
+        if seconds >= 90:
+            minutes = f", about {seconds / 60:.0f} minutes of fitting"
+        factors = [_counted(len(self.meshes), "mesh", "meshes"), _counted(len(self.mappings), "mapping")]
+        factors += [f"{_counted(len(values), 'value')} of {name}" for name, values in self.vary.items()]
+        factors += [_counted(len(self.seeds), "seed")]
+        product = f"{' x '.join(factors)} = {_counted(self.fits, 'fit')}"
+        return f"{product}, preset {self.config.preset}, {self.footing}{minutes}"
 
     def tasks(self) -> list[Task]:
         """Every fit, in order: by mesh, mapping, what is varied, seed."""
@@ -190,6 +192,15 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "meshes": {name: file_sha256(path) for name, path in plan.names.items()},
     }
     return dict(json.loads(json.dumps(recorded)))
+
+
+def _counted(number: int, singular: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> _counted(1, "mesh", "meshes"), _counted(2, "mesh", "meshes"), _counted(3, "seed")
+    ('1 mesh', '2 meshes', '3 seeds')
+    """
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def _near(plan: Path, name: Any) -> Any:

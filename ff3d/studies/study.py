@@ -18,7 +18,7 @@ from ff3d.runs import Run, RunError
 from ff3d.studies.plan import PLAN, Plan, matches_plan, provenance
 from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import summary
-from ff3d.studies.task import ROW, Row
+from ff3d.studies.task import ROW, Reference, Row, reference
 from ff3d.studies.workers import Workers
 
 log = logging.getLogger("ff3d")
@@ -73,6 +73,12 @@ class Study:
     def of(self, arm: str | None = None, mesh: str | None = None) -> list[Row]:
         """The rows of an arm, of a mesh, or of both."""
         return [row for row in self.rows if arm in (None, row.arm) and mesh in (None, row.mesh)]
+
+    def reference(self, mesh: str) -> Reference:
+        """The mesh of this name with its labels, as the fits to it used them."""
+        path = self.plan.names[mesh]
+        task = next(task for task in self.plan.tasks() if task.mesh == path)
+        return reference(task.mesh, task.testset)
 
     def run(self, row: Row) -> Path:
         """The run folder of a row."""

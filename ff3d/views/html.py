@@ -22,10 +22,9 @@ from ff3d.geometry.triangles import have_three_corners, sums_by_index, unit_vect
 from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.statistics import curve, sweep
 from ff3d.studies.study import Study
-from ff3d.studies.task import reference
 from ff3d.views.color import to_srgb
 from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
-from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, made, noted
+from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, noted, provenance
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -81,7 +80,7 @@ def write_page(study: Study) -> Path:
         names=["ground truth", *plan.arms],
         pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
         charts=_charts(study),
-        made=made(study),
+        provenance=provenance(study),
         csv="data:text/csv;charset=utf-8," + quote(csv_table(study.rows)),
         latex="data:text/x-tex;charset=utf-8," + quote(latex_table(study)),
         percent=f"{100 * SCALE:g}%",
@@ -109,12 +108,12 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
     """
     most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.arms) + 1) or 1)))
     scenes = []
-    for name, path in study.plan.names.items():
+    for name in study.meshes:
         rows = [next(iter(study.of(arm, name)), None) for arm in study.plan.arms]
         if not any(row and row.surface for row in rows):
             continue
-        reference_of = reference(path)
-        truth = reference_of.mesh
+        reference = study.reference(name)
+        truth = reference.mesh
         middle, side = truth.bounds.mean(axis=0), float(truth.extents.max())
         camera = Camera.framing((np.asarray(truth.vertices) - middle) / side)
         meshes: list[dict[str, Any] | None] = [_packed(_small(truth, most), middle, side) | {"faces": len(truth.faces)}]
@@ -125,7 +124,7 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
                 continue
             shape = load_mesh(file)
             small = _small(shape, most)
-            error = signed_error(small.vertices, truth, reference_of.oracle) / (SCALE * side)
+            error = signed_error(small.vertices, truth, reference.oracle) / (SCALE * side)
             meshes.append(_packed(small, middle, side, error) | {"faces": len(shape.faces)})
         scenes.append(
             {

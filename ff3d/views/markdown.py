@@ -8,10 +8,9 @@ from ff3d.fields.field import load_field
 from ff3d.files import write_text
 from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.study import Study
-from ff3d.studies.task import reference
 from ff3d.views.figure import Entry, comparison_picture, section_picture
 from ff3d.views.rendering import save_picture
-from ff3d.views.tables import LEGEND, made, noted, score_text, text_table
+from ff3d.views.tables import LEGEND, noted, provenance, score_text, text_table
 
 
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
@@ -24,7 +23,8 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
     plan = study.plan
     lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.arms)}", "", f"{plan}.", ""]
     if study.unfinished:
-        lines += [f"Interrupted: {study.missing} fits are missing or were cut short.", ""]
+        verb = "fit is" if study.missing == 1 else "fits are"
+        lines += [f"Interrupted: {study.missing} {verb} missing or incomplete.", ""]
     if len(study.meshes) > 1:
         lines += ["## All meshes", "", text_table(study, markdown=True), ""]
     for mesh in study.meshes:
@@ -36,8 +36,8 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
     if notes := noted(study):
         lines += ["## To be known", "", *(f"- {note}" for note in notes), ""]
     spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
-    lines += ["## What it means, and how it was made", "", LEGEND + spread, ""]
-    lines += [f"- {name}: {value}" for name, value in made(study)]
+    lines += ["## Legend and provenance", "", LEGEND + spread, ""]
+    lines += [f"- {name}: {value}" for name, value in provenance(study)]
     page = study.folder / "report.md"
     write_text(page, "\n".join(lines) + "\n")
     files = [page, *paths]
@@ -52,10 +52,9 @@ def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
     for place in places:
         study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
     paths = study.folder / f"{mesh}.png", study.folder / f"{mesh}-cuts.png"
-    path = study.plan.names[mesh]
     if not any(row.iou for row in rows):
         return []
-    truth = reference(path)
+    truth = study.reference(mesh)
     entries = [
         Entry(
             row.arm,

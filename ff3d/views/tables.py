@@ -132,8 +132,8 @@ def latex_table(study: Study) -> str:
     )
 
 
-def made(study: Study) -> list[tuple[str, str]]:
-    """How it was made, as pairs of a word and its value."""
+def provenance(study: Study) -> list[tuple[str, str]]:
+    """How the rows were created, as pairs of a name and its value: command, settings, device, versions, hashes."""
     plan, rows = study.plan, study.rows
     config = plan.config
 

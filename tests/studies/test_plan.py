@@ -36,6 +36,18 @@ def test_what_was_tuned_is_each_mappings_own(ball, tmp_path):
     ]
 
 
+def test_a_plan_counts_in_the_singular_and_the_plural(ball):
+    one = make_plan([ball], ("none",), (0,), steps=5)
+    assert str(one).startswith("1 mesh x 1 mapping x 1 seed = 1 fit, preset plain")
+    many = make_plan([ball], ("none", "gaussian"), (0, 1, 2), steps=5, vary={"width": (8, 16), "scale": (1.0,)})
+    assert str(many).startswith("1 mesh x 2 mappings x 2 values of width x 1 value of scale x 3 seeds = 12 fits")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(10, "about 20 s of fitting"), (600, "about 20 minutes of fitting")])
+def test_a_plan_says_how_long_it_takes(ball, seconds, words):
+    assert str(make_plan([ball], ("none", "gaussian"), (0,), seconds=seconds)).endswith(words)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -110,6 +110,12 @@ def test_the_report_is_tables_pictures_and_how_it_was_made(broken):
     assert broken.rows[0].tests in text
 
 
+def test_the_reference_of_a_report_is_that_of_the_fits(study):
+    for row in study.rows:
+        reference = study.reference(row.mesh)
+        assert (reference.source.sha256, reference.hash) == (row.sha256, row.tests)
+
+
 def test_without_pictures_there_is_the_page_alone(study, tmp_path):
     assert [it.name for it in write_report(study, pictures=False)] == ["report.md"]
 
