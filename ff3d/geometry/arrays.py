@@ -1,4 +1,4 @@
-"""The names that array types go by.
+"""Names of the types of arrays, and of functions of points.
 
 Those below the second line of `if` have a shape. It is checked while tests run (tests/conftest.py), where one letter
 stands for one number throughout a call; otherwise the names cost nothing, and jaxtyping need not be installed.
@@ -7,6 +7,7 @@ stands for one number throughout a call; otherwise the names cost nothing, and j
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,3 +47,5 @@ else:
     FaceFloats = Float64[np.ndarray, "f"]
     FaceBools = Bool[np.ndarray, "f"]
     Box = Float64[np.ndarray, "2 3"]
+
+Inside = Callable[[Points], Labels]  # an oracle: points -> True inside

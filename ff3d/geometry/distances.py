@@ -1,28 +1,26 @@
-"""How far points lie from a mesh, up to a reach: exact distances to its triangles, as targets for networks."""
+"""Truncated distances to a mesh: exact up to a reach, as targets for networks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Floats, Indices, Ints, Singles
+from ff3d.geometry.arrays import Floats, Indices, Inside, Ints, Singles
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.triangles import areas
 
-Inside = Callable[[Floats], NDArray[np.bool_]]
-# Side of a cell: smaller ones have shorter lists, and take longer to make
+# The side of a cell: smaller cells have shorter lists, and take longer to build
 CELL = 1 / 130  # boxes
-CELL_EDGES = 5.0  # of the triangles, if they are smaller: square roots of twice their mean area
+CELL_EDGES = 5.0  # of the triangles, if those are smaller: square roots of twice their mean area
 COARSEST = 0.45  # reaches: cells that are much smaller than the reach gain nothing
-# Of a cell and a triangle, 8 bytes each: where the lists hold more than that, and than so many a triangle, or `MOST`,
-# the cells are not halved any more, which would make them about twice as many
-PAIRS, PAIRS_EACH, MOST = 2**23, 32, 2**26
+# Entries of all lists, 8 bytes each: cells are halved, which about doubles the entries, only while there are at most
+# `MOST_ENTRIES` and at most `ENTRIES` or `ENTRIES_PER_FACE` a triangle, whichever is more
+ENTRIES, ENTRIES_PER_FACE, MOST_ENTRIES = 2**23, 32, 2**26
 
 CHUNK = 2**18  # points sorted together
 BATCH = 2**15  # distances computed together: what stays in the cache
@@ -30,20 +28,22 @@ EPS = np.float32(1e-6)  # boxes: past any rounding of the float32 distances
 
 
 class TruncatedDistance:
-    """The distance from a point to the nearest triangle, clipped at `reach`: right to 1e-6 of the mesh's longest side.
+    """The distance from a point to the nearest triangle, clipped at `reach`; its error is 1e-6 of the mesh's longest
+    side at most.
 
-    vertices (v, 3), faces (f, 3): any triangles; of a face without area its longest edge counts, or its one point.
-    unit: of the reach and of the answers, in input units.
+    vertices (v, 3), faces (f, 3): any triangles; a face without area is its longest edge, or its one point.
+    unit: of the reach and of the distances, in input units.
 
-    Every triangle counts, also one that parts inside from outside nowhere (an inner wall, a sheet, the overlap of two
-    parts): there the distance has a minimum without a change of sign, unless `parting_surface` left it out. And
-    where the oracle closes a hole, the sign changes at up to `reach`.
+    Every triangle counts, also one with inside or outside on both of its sides (an inner wall, a sheet, the overlap of
+    two parts): there the distance has a minimum without a change of sign, unless `separating_surface` left it out.
+    And where the oracle closes a hole, the sign changes at up to `reach`.
 
-    Each cell of a grid has the list of those triangles that may be the nearest one of a point in it. All are made from
-    one cell that holds everything, halved again and again: distance changes by no more than one walks, so of what is
-    d from a cell's centre, only triangles up to d + its diagonal away stay. A list is in order of the distance from
-    the centre, and a point looks no further along it than that the same bound allows.
-    Meant for a reach of a few triangles: where it holds hundreds of them (some million faces), lists are long and slow.
+    Each cell of a grid has a list of the triangles that may be the nearest one of a point in it. The lists come from
+    one cell about everything, halved again and again: the distance is 1-Lipschitz, so if the nearest triangle is d
+    away from a cell's centre, only triangles up to d plus the cell's diagonal away are kept. Lists are sorted by the
+    distance from the centre, and a query reads one only as far as the same bound allows.
+    Meant for a reach of a few triangles: where hundreds of them lie within it (some million faces), lists are long and
+    slow. `benchmarks/distances.py` compares it with libigl's and Open3D's trees.
     Raises ValueError for a reach or unit that is not positive, or vertices that are not finite.
     """
 
@@ -62,7 +62,7 @@ class TruncatedDistance:
         low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         self._box = max(float((high - low).max()), reach * unit)
         self._reach = np.float32(reach * unit / self._box)
-        margin = float(self._reach + 8 * EPS)  # the faces of the grid are past the reach, and stand for all beyond
+        margin = float(self._reach + 8 * EPS)  # the sides of the grid are past the reach, as all space beyond them
         self._lower, self._upper = low - margin * self._box, (high - low) / self._box + 2 * margin
         corners = (corners - self._lower) / self._box
         edge = math.sqrt(2 * areas(corners).mean())
@@ -72,12 +72,12 @@ class TruncatedDistance:
         order = np.lexsort(middle.T)
         self._frames = np.empty((15, len(order)), dtype=np.float32)
 
-        def frame(start: int) -> None:
+        def fill_frames(start: int) -> None:
             self._frames[:, start : start + BATCH] = _frames(corners[order[start : start + BATCH]])
 
         with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(frame, range(0, len(order), BATCH)))
-        self._make_lists()
+            list(pool.map(fill_frames, range(0, len(order), BATCH)))
+        self._build_lists()
 
     def __call__(self, points: ArrayLike) -> Singles:
         """points (n, 3), input coordinates -> (n,) float32 in [0, reach], units."""
@@ -85,9 +85,8 @@ class TruncatedDistance:
         distance = np.full(len(array), self.reach, dtype=np.float32)
 
         def fill(start: int) -> None:
-            chunk = slice(start, start + CHUNK)
-            near, found = self._near(array[chunk])
-            distance[start + near] = np.minimum(found * np.float32(self._box / self.unit), distance[start + near])
+            near, nearest = self._near(array[start : start + CHUNK])
+            distance[start + near] = np.minimum(nearest * np.float32(self._box / self.unit), distance[start + near])
 
         with ThreadPoolExecutor(threads()) as pool:
             list(pool.map(fill, range(0, 0 if self._empty else len(array), CHUNK)))
@@ -96,21 +95,22 @@ class TruncatedDistance:
     def signed(self, points: ArrayLike, inside: Inside) -> Singles:
         """points (n, 3), input coordinates -> (n,) float32 in [-reach, reach], units: positive inside.
 
-        inside: the oracle, points (n, 3) to bool (n,), which alone says the sign.
+        inside: the oracle, points (n, 3) to bool (n,), which alone decides the sign.
         """
         array = check_points(points)
         distance = self(array)
         np.negative(distance, out=distance, where=~inside(array))
         return distance
 
-    def _make_lists(self) -> None:
-        """Halve the cell that holds everything, until its parts are small or their lists too long together."""
+    def _build_lists(self) -> None:
+        """Halve the cell about everything until the cells are small or the lists have too many entries."""
         level = max(1, math.ceil(math.log2(float(self._upper.max()) / self._cell)))
-        place, start = np.zeros((1, 3), dtype=np.int64), np.array([0, self._frames.shape[1]])
-        face = np.arange(self._frames.shape[1], dtype=np.int32)
+        count = self._frames.shape[1]
+        place, start = np.zeros((1, 3), dtype=np.int64), np.array([0, count])
+        face = np.arange(count, dtype=np.int32)
         away = np.zeros(len(face), dtype=np.float32)
         with ThreadPoolExecutor(threads()) as pool:
-            most = min(max(PAIRS, PAIRS_EACH * self._frames.shape[1]), MOST)
+            most = min(max(ENTRIES, ENTRIES_PER_FACE * count), MOST_ENTRIES)
             while level and len(face) <= most:
                 level -= 1
                 side = self._cell * 2**level
@@ -120,37 +120,37 @@ class TruncatedDistance:
                 start = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
         self._cell *= 2**level
         self._face, self._away = face, away
-        self._start = np.concatenate([[0], start]).astype(np.int32)  # list 0 is empty: that of all other cells
+        self._start = np.concatenate([[0], start]).astype(np.int32)  # list 0, of all other cells, is empty
         self._longest = int(np.diff(start).max(initial=0))
         self._table = np.zeros((self._upper / self._cell).astype(int) + 2, dtype=np.int32)
         self._table[tuple(place.T)] = np.arange(1, len(place) + 1)
 
     def _halve(self, place: Ints, start: Ints, face: Indices, side: float) -> tuple[Ints, Ints, Indices, Singles]:
-        """The eighths, of this side, of some cells: place, length of list; and the lists: faces, distances.
+        """The eighths, of this side, of cells: their places and lengths of list, and the lists: faces, distances.
 
-        place (c, 3) of the cells, in their sides; the lists of cell i are those from start[i] to start[i + 1].
+        place (c, 3): of the cells, in their sides; the list of cell i is face[start[i]:start[i + 1]].
         """
         face, first = face[start[0] : start[-1]], start[:-1] - start[0]
         frames, sizes, half = self._frames.take(face, axis=1, mode="clip"), np.diff(start), side * math.sqrt(3) / 2
         steps = np.array(list(product((0, 1), repeat=3)))
         cell = np.repeat(np.arange(len(place)), sizes)
         middles = np.repeat(((place + 0.5) * (2 * side)).T.astype(np.float32), sizes, axis=1)
-        found = []
+        lists = []
         for octant, shift in enumerate(((steps - 0.5) * side).astype(np.float32)):
             away = np.sqrt(_squared_distances(frames, middles + shift[:, None]))
             most = np.minimum(np.minimum.reduceat(away, first) + np.float32(2 * half), self._reach + np.float32(half))
             kept = np.flatnonzero(away <= np.repeat(most + EPS, sizes))
-            found.append((8 * cell[kept] + octant, face[kept], away[kept]))
-        owner, faces, away = (np.concatenate(them) for them in zip(*found, strict=True))
+            lists.append((8 * cell[kept] + octant, face[kept], away[kept]))
+        owner, faces, away = (np.concatenate(parts) for parts in zip(*lists, strict=True))
         order = np.argsort(owner << 32 | away.view(np.int32))  # floats that are not negative are in order as integers
         counts = np.bincount(owner, minlength=8 * len(place))
-        own = np.flatnonzero(counts)
-        return 2 * place[own // 8] + steps[own % 8], counts[own], faces[order], away[order]
+        filled = np.flatnonzero(counts)
+        return 2 * place[filled // 8] + steps[filled % 8], counts[filled], faces[order], away[order]
 
     def _near(self, points: Floats) -> tuple[Ints, Singles]:
-        """Of points (n, 3), those in cells with a list: which (m,), and how far away the nearest of it is, boxes.
+        """The rows (m,) of those points (n, 3) that lie in cells with a list, and their distances to the list, boxes.
 
-        Where that is further than the reach, so is the mesh.
+        A distance past the reach is not exact: the mesh too is further away than the reach.
         """
         place = points.T.copy()  # a row for each axis
         place -= self._lower[:, None]
@@ -163,51 +163,54 @@ class TruncatedDistance:
         near = near[np.argsort(number[near])]
         number, unit = number[near], unit[:, near]
         x, y, z = (place[:, near] - cell[:, near] - 0.5).astype(np.float32)
-        off = np.sqrt(x * x + y * y + z * z) * np.float32(self._cell) + EPS  # from the cell's centre
+        offset = np.sqrt(x * x + y * y + z * z) * np.float32(self._cell) + EPS  # from the cell's centre
         squared = np.empty(len(near), dtype=np.float32)
         for begin in range(0, len(near), BATCH):
             batch = slice(begin, begin + BATCH)
-            squared[batch] = self._nearest(unit[:, batch], number[batch], off[batch])
+            squared[batch] = self._nearest(unit[:, batch], number[batch], offset[batch])
         return near, np.sqrt(squared)
 
-    def _nearest(self, unit: Singles, number: Indices, off: Singles) -> Singles:
-        """The squared distance of points (3, n) to the nearest face of the lists of these numbers (n,)."""
+    def _nearest(self, unit: Singles, number: Indices, offset: Singles) -> Singles:
+        """The squared distances (n,) of points (3, n) to the nearest face of the lists of these numbers (n,).
+
+        offset (n,): of the points from the centres of their cells.
+        """
         first, last = self._start[number], self._start[number + 1]
         best = _squared_distances(self._gather(first), unit)
-        far = np.sqrt(np.minimum(best, self._reach**2)) + off
-        end = first + np.int32(1)  # of what may be nearer
+        bound = np.sqrt(np.minimum(best, self._reach**2)) + offset
+        end = first + np.int32(1)  # of the faces that may be nearer, by binary search
         for bit in reversed(range(self._longest.bit_length())):
             further = end + np.int32(2**bit)
-            ok = self._away.take(np.minimum(further, last) - 1, mode="clip") <= far
-            end += (ok & (further <= last)) * np.int32(2**bit)
+            within = self._away.take(np.minimum(further, last) - 1, mode="clip") <= bound
+            end += (within & (further <= last)) * np.int32(2**bit)
         more = np.flatnonzero(end - first > 1)
         first, counts = first[more] + np.int32(1), (end - first)[more] - np.int32(1)
         start = np.concatenate([[0], np.cumsum(counts)])
         for i, j in _runs(start):
-            here = (start[i:j] - start[i]).astype(np.int32)
-            pair = np.repeat(first[i:j] - here, counts[i:j])
-            pair += np.arange(len(pair), dtype=np.int32)
+            begin = (start[i:j] - start[i]).astype(np.int32)
+            entry = np.repeat(first[i:j] - begin, counts[i:j])
+            entry += np.arange(len(entry), dtype=np.int32)
             points = np.repeat(unit[:, more[i:j]], counts[i:j], axis=1)
-            found = np.minimum.reduceat(_squared_distances(self._gather(pair), points), here)
-            best[more[i:j]] = np.minimum(best[more[i:j]], found)
+            least = np.minimum.reduceat(_squared_distances(self._gather(entry), points), begin)
+            best[more[i:j]] = np.minimum(best[more[i:j]], least)
         return best
 
-    def _gather(self, pairs: Indices) -> Singles:
-        """The frames (15, n) of the faces at these places in the lists."""
-        return self._frames.take(self._face.take(pairs, mode="clip"), axis=1, mode="clip")
+    def _gather(self, entries: Indices) -> Singles:
+        """The frames (15, n) of the faces at these entries of the lists."""
+        return self._frames.take(self._face.take(entries, mode="clip"), axis=1, mode="clip")
 
 
 def _runs(start: Ints) -> list[tuple[int, int]]:
-    """Lists, which begin at start[:-1] and end at start[1:], in runs from i to j, of about `BATCH` entries together."""
+    """Runs [i, j) of lists with about `BATCH` entries together; list i is the entries start[i] to start[i + 1]."""
     cuts = np.unique(np.searchsorted(start, [*range(0, int(start[-1]), BATCH), start[-1]]))
     cuts[-1:] = len(start) - 1
     return list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
 
 
 def _frames(corners: Floats) -> Singles:
-    """Triangles (f, 3, 3) as (15, f): where the height stands on the longest edge (3); x, y and z of unit vectors along
-    that edge, along the height and normal to both (9); the edge's length on one side, how much more it is on the other,
-    and the height (3).
+    """Triangles (f, 3, 3) as (15, f): the foot of the height on the longest edge (3); x, y and z of unit vectors along
+    that edge, along the height and normal to both (9); the edge's length on one side of the foot, how much longer it is
+    on the other, and the height (3).
     """
     edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
     longest, row = edges.argmax(axis=1), np.arange(len(corners))
@@ -217,19 +220,19 @@ def _frames(corners: Floats) -> Singles:
     part = np.clip(np.einsum("ij,ij->i", c - a, along), 0, base)
     foot = a + part[:, None] * along
     height = np.linalg.norm(c - foot, axis=1)
-    flat = height <= 1e-9 * base  # any direction will do
+    flat = height <= 1e-9 * base  # then any direction normal to the edge
     up = np.where(flat[:, None], np.cross(along, np.eye(3)[np.abs(along).argmin(axis=1)]), c - foot)
     up /= np.linalg.norm(up, axis=1, keepdims=True)
     axes = np.stack([along, up, np.cross(along, up)]).transpose(2, 0, 1).reshape(9, -1)
-    sizes = np.stack([part, base - 2 * part, np.maximum(height, 1e-10)])  # no height of 0, for that is divided by
+    sizes = np.stack([part, base - 2 * part, np.maximum(height, 1e-10)])  # not 0: it is a divisor
     return np.concatenate([foot.T, axes, sizes]).astype(np.float32)
 
 
 def _squared_distances(frames: Singles, points: Singles) -> Singles:
     """frames (15, n) and points (3, n) -> squared distances (n,).
 
-    In the triangle's plane the height cuts it into two right triangles. The nearest point lies in the one on the
-    point's side; the distance is that to its part of the base or to its slope, or 0 within.
+    In its plane the height cuts the triangle into two right triangles. The nearest point lies in the one on the
+    point's side; the distance is that to its part of the base or to its slope, or 0 inside.
     """
     offset = points - frames[:3]
     x, y, z = axes = offset[0] * frames[3:6]

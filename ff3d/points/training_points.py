@@ -14,7 +14,7 @@ from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.cores import threads
 from ff3d.geometry.distances import TruncatedDistance
-from ff3d.geometry.hidden_walls import parting_surface
+from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import SampleMix, Surface
 from ff3d.points.config import SamplingConfig
 
@@ -53,7 +53,7 @@ class TrainingPoints:
         self._distance = None
         if config.target == "distance":
             reach = REACH * config.band
-            mesh = parting_surface(mesh, oracle, reach * cube.scale)
+            mesh = separating_surface(mesh, oracle, reach * cube.scale)
             self._distance = TruncatedDistance(mesh.vertices, mesh.faces, reach, unit=cube.scale)
         self._surface = Surface.of(mesh)
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from ff3d.geometry.arrays import Inside
 from ff3d.views.rendering import (
     GHOST,
     WHITE,
     Camera,
-    Inside,
     Picture,
     Surface,
     Vector,

@@ -7,7 +7,6 @@ one unit wide. So embree's float32 rays see the same numbers wherever the mesh l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.files import write_whole
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Inside
 from ff3d.geometry.cores import embree_scene
 from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.views.color import to_linear, to_srgb
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
-Inside = Callable[[Floats], NDArray[np.bool_]]
 Vector = tuple[float, float, float]
 Size = tuple[int, int]  # (width, height), pixels
 # Colours are sRGB in 0..1.

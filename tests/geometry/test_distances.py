@@ -8,7 +8,7 @@ import trimesh
 from ff3d.geometry import distances as distance
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.distances import TruncatedDistance
-from ff3d.geometry.hidden_walls import parting_surface
+from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import make_oracle
 
@@ -171,8 +171,8 @@ def test_order_company_and_chunks_do_not_matter(sphere, near_sphere, monkeypatch
 
 def test_lists_that_would_grow_too_long_leave_the_cells_larger(sphere, near_sphere, monkeypatch):
     fine = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
-    monkeypatch.setattr(distance, "PAIRS", 10_000)
-    monkeypatch.setattr(distance, "PAIRS_EACH", 1)
+    monkeypatch.setattr(distance, "ENTRIES", 10_000)
+    monkeypatch.setattr(distance, "ENTRIES_PER_FACE", 1)
     coarse = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
     assert coarse._cell > fine._cell
     assert np.abs(coarse(near_sphere) - fine(near_sphere)).max() < ROUNDING
@@ -194,12 +194,12 @@ def test_what_is_not_finite_is_refused(sphere):
 
 
 def test_what_parts_inside_from_outside_is_left_as_it_is(sphere):
-    assert parting_surface(sphere, make_oracle(sphere), 0.01) is sphere
+    assert separating_surface(sphere, make_oracle(sphere), 0.01) is sphere
     box = trimesh.creation.box()
-    assert parting_surface(box, make_oracle(box), 0.01) is box
-    assert parting_surface(box, lambda points: np.ones(len(points), dtype=bool), 0.01) is box
+    assert separating_surface(box, make_oracle(box), 0.01) is box
+    assert separating_surface(box, lambda points: np.ones(len(points), dtype=bool), 0.01) is box
     empty = trimesh.Trimesh()
-    assert parting_surface(empty, make_oracle(box), 0.01) is empty
+    assert separating_surface(empty, make_oracle(box), 0.01) is empty
 
 
 @pytest.mark.parametrize("size", [0.02, 0.005])
@@ -207,7 +207,7 @@ def test_of_overlapping_boxes_the_surface_of_the_union_is_left(size):
     one, other = trimesh.creation.box(), trimesh.creation.box((0.7, 1.3, 0.9))
     other.apply_translation((0.43, 0.31, 0.22))
     both = trimesh.util.concatenate([one, other])
-    kept = parting_surface(both, make_oracle(both), size)
+    kept = separating_surface(both, make_oracle(both), size)
     union = trimesh.boolean.union([one, other], engine="manifold")
     # what is too much or too little lies along the curve where the boxes meet, under 8 long
     assert abs(kept.area - union.area) < 4 * size
@@ -221,7 +221,7 @@ def test_a_wall_and_a_degenerate_face_within_a_solid_are_left_out():
     wall = np.array([[[0, -0.3, -0.3], [0, 0.3, -0.3], [0, 0, 0.3]], [[0.1, 0, 0], [0.2, 0, 0], [0.3, 0, 0]]])
     corners = np.concatenate([box.triangles, wall]).reshape(-1, 3)
     mesh = trimesh.Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False)
-    kept = parting_surface(mesh, make_oracle(box), 0.01)
+    kept = separating_surface(mesh, make_oracle(box), 0.01)
     assert np.isclose(kept.area, 6)
     assert np.isclose(np.abs(kept.triangles).max(axis=2), 0.5).all()
 
@@ -230,5 +230,5 @@ def test_labels_that_make_no_sense_end_too():
     rng = np.random.default_rng(0)
     vertices, faces = soup(rng, 2000, 0.3)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    kept = parting_surface(mesh, lambda points: rng.random(len(points)) < 0.5, 1e-4)
+    kept = separating_surface(mesh, lambda points: rng.random(len(points)) < 0.5, 1e-4)
     assert np.isfinite(kept.vertices).all()
