@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints, Singles
-from ff3d.geometry.distances import Inside, TruncatedDistance
+from ff3d.geometry.arrays import Floats, Inside, Ints, Singles
+from ff3d.geometry.distances import TruncatedDistance
 from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ff3d.closing.distance_field import (
 )
 from ff3d.closing.flood import FloodOracle
 from ff3d.geometry.arrays import Floats
-from ff3d.geometry.hidden_walls import parting_surface
+from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.surfaces import cleaning
 from ff3d.surfaces.extraction import extract_mesh
@@ -279,7 +279,7 @@ class _Closing:
             oracle = flood if oracle is None else any_of([oracle, flood])
             guides.append(NearestFaces(mesh).guide(abs(self.offset) + 2 * flood.cell))  # sqrt(3) cells, and some
         assert mesh is not None
-        surface = parting_surface(mesh, oracle, cell)
+        surface = separating_surface(mesh, oracle, cell)
         guides = guides or [NearestFaces(surface).guide(abs(self.offset))]
         return _Field(DistanceField(surface, oracle, cell=cell, offset=self.offset), either(guides), surface)
 
