@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from ff3d.geometry.arrays import Floats, Labels, Points
-from ff3d.geometry.hidden_walls import parting_surface
+from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.metrics import LabelledPoints, Overlap, SurfaceMetrics, overlap, remarks, surface_distances
@@ -88,7 +88,7 @@ def measure(
     except (ExtractionError, MemoryError) as error:
         reason = str(error) or type(error).__name__
         return Measurement(overlaps, notes=(*notes, f"no mesh, so no Chamfer distance, F-score or normals: {reason}"))
-    surface = surface_distances(shape, parting_reference(reference.mesh, reference.oracle), seed=seed)
+    surface = surface_distances(shape, separating_reference(reference.mesh, reference.oracle), seed=seed)
     return Measurement(overlaps, surface, resolution, tuple(notes))
 
 
@@ -100,11 +100,11 @@ def overlaps_of(
     return {kind: overlap(contains, points) for kind, points in bar}
 
 
-def parting_reference(mesh: trimesh.Trimesh, oracle: Oracle) -> trimesh.Trimesh:
+def separating_reference(mesh: trimesh.Trimesh, oracle: Oracle) -> trimesh.Trimesh:
     """What of a reference distances are to: the faces that have inside on one side alone; of a scan, all of it."""
     if isinstance(oracle, PointCloudOracle):
         return mesh
-    return parting_surface(mesh, oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
+    return separating_surface(mesh, oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
 
 
 def check_boxes(field: ArrayLike, reference: ArrayLike) -> None:

@@ -25,7 +25,7 @@ from ff3d.runs import MeshSource, Run
 from ff3d.settings import FitConfig
 from ff3d.shapes.point_cloud import load_shape
 from ff3d.shapes.sources import find_shape
-from ff3d.studies.measurement import overlaps_of, parting_reference
+from ff3d.studies.measurement import overlaps_of, separating_reference
 from ff3d.surfaces.grid_levels import ExtractionError
 
 if TYPE_CHECKING:
@@ -178,9 +178,9 @@ class Reference:
         return MeshSource(self.surface.name, self.surface.sha256 or "")
 
     @cached_property
-    def parting(self) -> trimesh.Trimesh:
+    def separating(self) -> trimesh.Trimesh:
         """What of the surface distances are to."""
-        return parting_reference(self.mesh, self.oracle)
+        return separating_reference(self.mesh, self.oracle)
 
     @cached_property
     def tests(self) -> dict[str, LabelledPoints]:
@@ -262,7 +262,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
     try:
         shape = field.extract_mesh(task.resolution, progress=progress_bar)
         save_mesh(shape, folder / "mesh.ply")
-        surface = surface_distances(shape, truth.parting, seed=config.seed)
+        surface = surface_distances(shape, truth.separating, seed=config.seed)
     except (ExtractionError, MemoryError) as error:
         failure = str(error) or type(error).__name__
     overlaps = overlaps_of(field.contains, truth.tests, progress_bar=progress_bar)

@@ -7,7 +7,7 @@ import trimesh
 from ff3d.labels.oracles import load_surface
 from ff3d.metrics import LabelledPoints, Overlap, nothing_found, overlap, remarks, surface_distances
 from ff3d.shapes.solids import Solid, box, sphere, union
-from ff3d.studies.measurement import check_boxes, measure, parting_reference, thickness
+from ff3d.studies.measurement import check_boxes, measure, separating_reference, thickness
 from ff3d.surfaces.extraction import extract_mesh
 
 
@@ -45,17 +45,17 @@ def test_walls_hidden_in_the_reference_do_not_count():
     assert mine.notes == theirs.notes == ()
 
 
-def test_the_parting_reference_of_overlapping_boxes_has_the_area_of_their_union():
+def test_the_separating_reference_of_overlapping_boxes_has_the_area_of_their_union():
     both, outer, _ = two_boxes()
     surface = load_surface(both)
-    parting = parting_reference(surface.mesh, surface.oracle)
+    parting = separating_reference(surface.mesh, surface.oracle)
     assert parting.area == pytest.approx(outer.area, rel=2e-3)
     found = surface_distances(outer, parting)
     assert found.f_score == 1.0
     assert found.chamfer < 1e-6
     assert found.hausdorff < 1 / 256  # a piece
     alone = load_surface(outer)
-    assert parting_reference(alone.mesh, alone.oracle) is alone.mesh
+    assert separating_reference(alone.mesh, alone.oracle) is alone.mesh
 
 
 @pytest.mark.parametrize("thick", [0.002, 0.05])
