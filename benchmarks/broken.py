@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Labels on a thousand broken meshes of which the truth is known, by ff3d and by others on the same points.
 
-    benchmarks/broken.py [--cases 1000] [--first 0] [--points 20000] [--jobs 1] [--alternatives libigl trimesh open3d]
-                         [--out results.jsonl]
+    benchmarks/broken.py [--kind mixed] [--cases 1000] [--first 0] [--points 20000] [--jobs 1]
+                         [--alternatives libigl trimesh open3d] [--out results.jsonl]
 
-A case is `ff3d.shapes.broken.broken_mesh(seed)`. Half of the points are uniform in the mesh's box, grown by 2% of its
+A case is `ff3d.shapes.broken.broken_mesh(seed, kind)`: `mixed` faults, or `touching` bodies and what else was found in
+the wild. Half of the points are uniform in the mesh's box, grown by 2% of its
 longest side, half near the surface, at N(0, 0.01 side). Of both, the ones nearer to the surface than the mesh's own
 error against the solid are left out: there the mesh itself is wrong. A label is right where the solid says
 so; the accuracy is over all points kept. A case is right from 99.5% on, over the uniform points and over the near
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.sampling import sample_near_surface, sample_uniform
-from ff3d.shapes.broken import GROUPS, SHARES, BrokenMesh, broken_mesh, warm
+from ff3d.shapes.broken import GROUPS, KINDS, SHARES, BrokenMesh, broken_mesh, warm
 
 Points = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -86,14 +87,15 @@ LABELLERS: dict[str, Callable[[Any, Points], Bools]] = {
 def case_points(case: BrokenMesh, count: int, seed: int) -> tuple[Points, Bools]:
     """Points (count, 3), and which count for the uniform and for the near score (2, count)."""
     rng = np.random.default_rng([seed, 3])
-    side = float(np.ptp(case.mesh.vertices, axis=0).max())
-    uniform = sample_uniform(grown_box(case.mesh, MARGIN * side), count // 2, rng)
-    near = sample_near_surface(case.mesh, count - count // 2, std=NEAR * side, rng=rng)
+    mesh = case.sound_mesh
+    side = float(np.ptp(mesh.vertices, axis=0).max())
+    uniform = sample_uniform(grown_box(mesh, MARGIN * side), count // 2, rng)
+    near = sample_near_surface(mesh, count - count // 2, std=NEAR * side, rng=rng)
     points = np.concatenate([uniform, near])
     kept = np.zeros((2, count), dtype=bool)
     kept[0, : count // 2], kept[1, count // 2 :] = True, True
     if case.surface_error:
-        kept &= _distance(case.mesh, points) > case.surface_error
+        kept &= _distance(mesh, points) > case.surface_error
     return points, kept
 
 
@@ -128,9 +130,9 @@ def score(case: BrokenMesh, labeller: str, points: Points, kept: Bools, truth: B
     return {"status": "right" if fine else "wrong", "uniform": uniform, "near": near, "seconds": seconds}
 
 
-def work(seed: int, count: int, labellers: list[str], line: Connection) -> None:
+def work(seed: int, kind: str, count: int, labellers: list[str], line: Connection) -> None:
     """In the child: make the case, then send a row for each labeller."""
-    case = broken_mesh(seed)
+    case = broken_mesh(seed, kind)
     points, kept = case_points(case, count, seed)
     truth = case.contains(points)
     facts = {"seed": seed, "name": case.name, "faults": case.faults, "faces": len(case.mesh.faces),
@@ -141,7 +143,7 @@ def work(seed: int, count: int, labellers: list[str], line: Connection) -> None:
     line.close()
 
 
-def run_case(seed: int, count: int, labellers: list[str]) -> dict[str, Any]:
+def run_case(seed: int, kind: str, count: int, labellers: list[str]) -> dict[str, Any]:
     """The case's row. A child that takes too long or too much is ended; the labellers left get a child of their own."""
     row: dict[str, Any] = {"seed": seed, "faults": [], "enclosing": True, "labels": {}}
     left = list(labellers)
@@ -149,7 +151,7 @@ def run_case(seed: int, count: int, labellers: list[str]) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
     while left:
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=work, args=(seed, count, left, theirs), daemon=True)
+        child = context.Process(target=work, args=(seed, kind, count, left, theirs), daemon=True)
         child.start()
         theirs.close()
         why, begun, watched = "", time.monotonic(), psutil.Process(child.pid)
@@ -201,10 +203,12 @@ def table(title: str, rows: list[dict[str, Any]], labellers: list[str]) -> Itera
 def report(rows: list[dict[str, Any]], labellers: list[str]) -> Iterator[str]:
     """The tables and the worst cases of ff3d."""
     drawn = {group: np.mean([any(it.startswith(group) for it in row["faults"]) for row in rows]) for group in GROUPS}
-    yield "shares drawn: " + ", ".join(f"{group} {drawn[group]:.0%} ({SHARES[group]:.0%})" for group in GROUPS)
+    if any(drawn.values()):
+        yield "shares drawn: " + ", ".join(f"{group} {drawn[group]:.0%} ({SHARES[group]:.0%})" for group in GROUPS)
     yield from table("all", rows, labellers)
     yield from table("sheets, to be refused", [row for row in rows if not row["enclosing"]], labellers)
-    for fault in [*GROUPS, *sorted({it for row in rows for it in row["faults"]})]:
+    groups = {it.split(":")[0] for row in rows for it in row["faults"]}
+    for fault in [*GROUPS, *sorted(groups - set(GROUPS)), *sorted({it for row in rows for it in row["faults"]})]:
         chosen = [row for row in rows if any(it == fault or it.startswith(fault + ":") for it in row["faults"])]
         if chosen:
             yield from table(fault, chosen, labellers)
@@ -221,6 +225,7 @@ def report(rows: list[dict[str, Any]], labellers: list[str]) -> Iterator[str]:
 def main() -> None:
     """Run, write a JSON line a case, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=KINDS, default="mixed")
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--points", type=int, default=20_000)
@@ -238,11 +243,10 @@ def main() -> None:
                 continue
         labellers += [it for it in LABELLERS if it.split("-")[0] == name]
     warm()
-    warm()
     rows, begun = [], time.perf_counter()
     seeds = range(options.first, options.first + options.cases)
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(lambda seed: run_case(seed, options.points, labellers), seeds):
+        for row in pool.map(lambda seed: run_case(seed, options.kind, options.points, labellers), seeds):
             rows.append(row)
             if options.out:
                 with options.out.open("a") as file:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import sample_surface, sample_uniform
 from ff3d.labels.oracles import Oracle
-from ff3d.labels.rays import Open3DOracle, RayOracle
+from ff3d.labels.second_oracles import Open3DOracle, RayOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.shapes.mesh import load_mesh
 from ff3d.shapes.sources import find_mesh

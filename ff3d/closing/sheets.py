@@ -9,8 +9,8 @@ import numpy as np
 from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.triangles import HalfEdges, components, cross_products, have_three_corners, merge_exactly
-from ff3d.labels.repair import fast_winding_number, mid_numbers
-from ff3d.labels.winding_number import REFUSED, SETTLED, WindingNumberOracle
+from ff3d.labels.repair import SETTLED, fast_winding_number, mid_numbers
+from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 
 if TYPE_CHECKING:
     import trimesh

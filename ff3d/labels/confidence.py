@@ -12,7 +12,7 @@ from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import Oracle
-from ff3d.labels.rays import RayOracle
+from ff3d.labels.second_oracles import RayOracle
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ff3d.geometry.arrays import Floats, Ints
 from ff3d.geometry.coordinates import groups_apart
 from ff3d.geometry.triangles import HalfEdges, components, has_area, merge_exactly, signed_volumes
-from ff3d.labels.winding_number import REFUSED, SETTLED, WindingNumberOracle
+from ff3d.labels.repair import SETTLED
+from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
 from ff3d.shapes.point_cloud import FEWEST, PointCloud
 

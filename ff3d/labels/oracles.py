@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from ff3d.files import file_sha256
 from ff3d.geometry.arrays import Floats
-from ff3d.labels.rays import Open3DOracle, RayOracle
+from ff3d.labels.second_oracles import Open3DOracle, RayOracle, WarpOracle
 from ff3d.labels.winding_number import DOUBTED, REFUSED, WindingNumberOracle
 
 if TYPE_CHECKING:
     import trimesh
 
+    from ff3d.labels.surfels import PointCloudOracle
     from ff3d.shapes.point_cloud import PointCloud
     from ff3d.shapes.solids import Solid
 
 log = logging.getLogger("ff3d")
 
+ONE_SIDED = 0.5  # the share of the area that makes a surface a one-sided one
+LEFT_OUT = 0.05  # the share of the area from which sheets beside the solids are warned of
 RESOLUTION = 160  # cells along the longest side of a solid that is meshed to draw points on
 
 
@@ -95,7 +98,7 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
         for note in () if inspecting else strays:
             log.warning("%s", note)
         points = PointCloudOracle(cloud)
-        _check_settled(points.unsettled, refuse=not inspecting)
+        _check_settled(points, refuse=not inspecting)
         return LabelledShape(points.surface, points, name or "cloud", sha256, (*strays, *points.notes), shape)
     mesh, strays = without_strays(shape)
     judge = WindingNumberOracle(mesh)
@@ -108,7 +111,7 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
     repairs = tuple(getattr(oracle, "notes", ()))
     for note in () if inspecting else repairs:
         log.info("%s", note)
-    _check_settled(judge.unsettled, refuse=not inspecting)
+    _check_settled(judge, refuse=not inspecting)
     return LabelledShape(with_area(mesh), oracle, name or "mesh", sha256, (*strays, *sheets, *repairs), shape)
 
 
@@ -118,8 +121,8 @@ def make_oracle(shape: Shape, kind: str = "auto") -> Oracle:
     A mesh is queried by its winding number, a point cloud by that of its oriented points, a solid by its formula.
     What encloses nothing and lies far from the rest, or sets the box, is left out; this, and what had to be repaired,
     is logged: it is the oracle of `load_surface`.
-    Raises OpenSurfaceError for a sheet, which has no inside; ValueError for an unknown kind, or rays on a mesh that
-    is not closed.
+    Raises OpenSurfaceError for a sheet or a one-sided surface, which have no inside; ValueError for an unknown kind, or
+    rays on a mesh that is not closed.
     """
     from ff3d.shapes.solids import Solid
 
@@ -143,8 +146,14 @@ def surface_and_oracle(shape: Shape, oracle: Oracle | None = None) -> tuple[trim
     return surface.mesh, oracle or surface.oracle
 
 
-def _check_settled(share: float, *, refuse: bool) -> None:
+def _check_settled(oracle: WindingNumberOracle | PointCloudOracle, *, refuse: bool) -> None:
     """Raise OpenSurfaceError, or warn, if both sides are outside on a large share of a surface."""
+    share, one_sided = oracle.unsettled, getattr(oracle, "one_sided", 0.0)
+    if refuse and share > REFUSED and one_sided > ONE_SIDED:
+        raise OpenSurfaceError(
+            f"a one-sided surface, like a Moebius strip or a Klein bottle: {one_sided:.0%} of its area can be wound "
+            "neither way, so that nothing is inside; ff3d labels solids, scans with holes and oriented point clouds"
+        )
     if refuse and share > REFUSED:
         raise OpenSurfaceError(
             f"an open surface that encloses nothing: on {share:.0%} of its area both sides are outside; ff3d labels "
@@ -152,6 +161,8 @@ def _check_settled(share: float, *, refuse: bool) -> None:
         )
     if DOUBTED < share <= REFUSED:
         log.warning("labels mean little on %.0f%% of the surface: both its sides are outside there", 100 * share)
+    if refuse and (left_out := getattr(oracle, "left_out", 0.0)) > LEFT_OUT:
+        log.warning("%.0f%% of the surface are sheets that enclose nothing: labels are of the rest", 100 * left_out)
 
 
 def _mesh_of(solid: Solid) -> trimesh.Trimesh:
@@ -161,15 +172,9 @@ def _mesh_of(solid: Solid) -> trimesh.Trimesh:
     return extract_mesh(solid.values, solid.bounds, resolution=RESOLUTION, refine=2)
 
 
-def _warp_oracle(mesh: trimesh.Trimesh) -> Oracle:
-    from ff3d.labels.warp import WarpOracle
-
-    return WarpOracle(mesh)
-
-
 ORACLES: dict[str, Callable[[Any], Oracle]] = {
     "winding": WindingNumberOracle,
     "rays": RayOracle,
     "open3d": Open3DOracle,
-    "warp": _warp_oracle,
+    "warp": WarpOracle,
 }

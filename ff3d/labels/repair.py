@@ -1,26 +1,47 @@
-"""Faces put right for labelling: each once, wound alike, outward. No vertex moves and no hole is filled."""
+"""Faces repaired for labelling: each once, wound alike, outward. No vertex moves and no hole is filled."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
-from ff3d.geometry.triangles import components, has_area, merge_exactly
+from ff3d.geometry.triangles import (
+    HalfEdges,
+    areas,
+    components,
+    cross_products,
+    has_area,
+    have_three_corners,
+    merge_exactly,
+    signed_volumes,
+)
+from ff3d.labels.orientation import closed_bodies, orient, signed_balance, spread
 
 if TYPE_CHECKING:
     import trimesh
 
 Winding = Callable[[Floats], Floats]
-LIFT = 2e-5  # units: how far from a face its two sides are asked about
-SAMPLES = 32  # faces of a part that are asked
-ROUNDS = 64  # of changes among patches; more than twenty were never seen
+LIFT = 2e-5  # units: how far from a face its two sides are evaluated
+EXACT_LIFT = 1e-9  # the same for the exact sum, which has float64's digits
+SAMPLES, EXACT_SAMPLES = 32, 4  # faces of a part that are evaluated
+MOST_EXACT = 5e7  # solid angles of one round of the exact sum, about a second
+ROUNDS = 4  # of turning parts; more than three were never seen
+# Corners on the rim are one for the winding if they lie nearer than NEAR units, and than that share of the shortest
+# edge that ends in either: what the file's digits have parted, not what its shape has
+NEAR, NEAR_EDGE = 1e-5, 0.1
+NEIGHBOURS = 12  # of a corner on the rim that are compared with it
+FLATTEST = 1e-11  # units: the volume over the area of a closed part that encloses something
+# A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
+# 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
+SETTLED = 0.2
+SHEET = 0.8  # the share of an open part that is not settled from which it is a sheet
+SHEET_AREA, FAR_AWAY = 0.01, 0.5  # the least share of the area of a sheet left out; or how many boxes away it lies
+SHRUNK = 0.4  # units: the size of what counts under which it gets a cube of its own
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,8 @@ class Repair:
     rim: (r, 2, 3), the segments along which faces do not balance, each as often as it lacks a face; empty if closed.
     notes: what was done, a line each; empty if the mesh was as it should be.
     inside_out: whether most of the area was turned round.
+    closed: (f,), whether the part that a face belongs to has no rim and encloses a volume.
+    one_sided, left_out: the shares of the area that are one-sided, and that are sheets beside the solids.
     """
 
     vertices: Floats
@@ -37,19 +60,24 @@ class Repair:
     rim: Floats
     notes: tuple[str, ...]
     inside_out: bool
+    closed: Bools
+    one_sided: float
+    left_out: float
 
 
 def repaired(mesh: trimesh.Trimesh) -> tuple[UnitCube, Repair]:
-    """The cube about the faces of a mesh that have area, and the mesh put right in its coordinates.
+    """The cube about what counts of a mesh as surface, and the mesh repaired in its coordinates.
 
-    What no such face uses has no say: one stray point would leave the rest no digits of float32. Faces without area
-    that stick out of the cube are dropped; the others may join their neighbours.
+    What only faces without area, or sheets left out, use has no say: one stray point would leave the rest no digits of
+    float32. Such faces that stick out of the cube are dropped; the others may join their neighbours.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     cube = area_cube(vertices, faces)
-    unit = cube.to_unit(vertices)
-    inside: NDArray[np.bool_] = np.all((unit >= 0) & (unit <= 1), axis=1)
-    return cube, repair(unit, faces[inside[faces].all(axis=1)])
+    found = _repaired_in(cube, vertices, faces)
+    if len(found.faces) and np.ptp(found.vertices[found.faces], axis=(0, 1)).max() < SHRUNK:
+        cube = UnitCube.padded(cube.from_unit(found.vertices[np.unique(found.faces)]))
+        found = _repaired_in(cube, vertices, faces)
+    return cube, found
 
 
 def area_cube(vertices: Floats, faces: Ints) -> UnitCube:
@@ -59,64 +87,100 @@ def area_cube(vertices: Floats, faces: Ints) -> UnitCube:
     return UnitCube.padded(vertices[used] if used.any() else vertices)
 
 
+def _repaired_in(cube: UnitCube, vertices: Floats, faces: Ints) -> Repair:
+    """The faces that lie in a cube, repaired in its coordinates."""
+    unit = cube.to_unit(vertices)
+    inside: Bools = np.all((unit >= 0) & (unit <= 1), axis=1)
+    return repair(unit, faces[inside[faces].all(axis=1)])
+
+
 def repair(vertices: Floats, faces: Ints) -> Repair:
     """Drop what counts twice and turn what is wound wrongly, so that the winding number tells inside from outside.
 
     vertices (v, 3), unit coordinates; faces (f, 3).
 
-    1. Vertices that coincide exactly are joined; faces that have no three of them left are dropped.
-    2. Faces on the same three vertices become one. Where copies of both orientations cancel, it is kept only if the
-       surface would have a hole without it: two solids that touch have no wall between them.
-    3. Faces that share an edge of two are wound alike, as most of their patch's area is in the file.
-    4. Where three or more patches meet in an edge, single ones are turned, or dropped if they are flat enough to be
-       an inner wall, as long as that leaves less of the edges out of balance.
-    5. A part of which most of the surface has outside on both sides is turned: it is wound inwards. Cavities are not:
+    1. Vertices that coincide exactly are joined; faces that have no three of them left are dropped. Corners on the rim
+       that nearly coincide count as one in the next two steps, but stay where they are.
+    2. Faces on the same three vertices become one.
+    3. Faces that share an edge of two are wound alike, as most of their patch's area is in the file. Where three or
+       more meet, the cells of space between them decide which way they look, and which are walls: left out
+       (`labels.orientation`).
+    4. A part of which most of the surface has outside on both sides is turned: it is wound inwards. Cavities are not:
        theirs has the inside of another part around it.
+    5. Sheets that enclose nothing are left out if other parts do enclose something.
     """
     first, kind = merge_exactly(vertices)
     vertices, faces = vertices[first], kind[faces]
-    whole = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    whole = have_three_corners(faces)
     notes = [f"{np.count_nonzero(~whole)} face(s) with under three corners: dropped"] if not whole.all() else []
-    given, doubtful = _one_of_each(faces[whole])
-    if (copies := np.count_nonzero(whole) - len(given)) > 0:
-        notes.append(f"{copies} duplicate face(s): each counts once")
-    corners = vertices[given]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    a, b, c = np.moveaxis(corners - 0.5, 1, 0)
-    volume = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
-    edges = _Edges.of(given, vertices)
-    patch, turn = _wind_alike(edges, doubtful, np.where(doubtful, 0, area))
-    sign = turn * _balance(edges, patch, turn, doubtful, area=area, volume=volume)[patch]
+    faces = faces[whole]
+    given, corners, votes, copies = _one_of_each(faces, faces, np.ones(len(faces), np.int64))
+    edges = HalfEdges.of(corners, len(vertices))
+    if (edges.count == 1).any():
+        near, reach = _near_corners(vertices, edges)
+        if (number := np.count_nonzero(near != np.arange(len(near)))) > 0:
+            notes.append(
+                f"{number} corner(s) within {reach:.1g} of the size of others: one with them for the winding, not moved"
+            )
+            given, corners, votes, copies = _one_of_each(given, near[corners], votes, copies)
+            edges = HalfEdges.of(corners, len(vertices))
+    if (extra := int(copies.sum()) - len(given)) > 0:
+        notes.append(f"{extra} duplicate face(s): each counts once")
+    area, volume = areas(vertices[given]), signed_volumes(vertices, given, 0.5)
+    chosen = orient(edges, corners, vertices, area=area, votes=votes, copies=copies)
+    sign, doubtful = chosen.sign, votes == 0
     if (walls := np.count_nonzero((sign == 0) & ~doubtful)) > 0:
         notes.append(f"{walls} face(s) of inner walls: left out")
+    closed = closed_bodies(edges, sign, chosen.body)[chosen.body]
     kept = np.flatnonzero(sign)
-    faces = np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1])
-    rim = edges.rim(sign, vertices)
-    part = edges.parts(sign != 0)[kept]
-    outward = _outward(vertices, faces, part, area[kept], np.where(sign > 0, volume, -volume)[kept])
-    faces = np.where(outward[:, None] > 0, faces, faces[:, ::-1])
-    sign[kept] *= outward
+    parts = _Parts.of(
+        vertices,
+        np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1]),
+        part=chosen.body[kept],
+        area=area[kept],
+        volume=(sign * volume)[kept],
+        closed=closed[kept],
+    )
+    turn, sheets = parts.outward()
+    closed[kept] = parts.closed[parts.part]
+    sign[kept] *= turn
+    left_out = float(area[kept[sheets]].sum() / (area[kept].sum() or 1.0))
+    if sheets.any():
+        sign[kept[sheets]] = 0
+        notes.append(
+            f"{np.count_nonzero(sheets)} face(s) of sheets that enclose nothing ({left_out:.1%} of the area): left out"
+        )
     turned = float(area[(sign < 0) & ~doubtful].sum()) / (float(area[(sign != 0) & ~doubtful].sum()) or 1.0)
     if (count := np.count_nonzero((sign < 0) & ~doubtful)) > 0:
         notes.append(f"{count} face(s) wound the wrong way ({turned:.1%} of the area): turned round")
-    return Repair(vertices, np.ascontiguousarray(faces), rim, tuple(notes), turned > 0.5)
+    kept = np.flatnonzero(sign)
+    return Repair(
+        vertices=vertices,
+        faces=np.ascontiguousarray(np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1])),
+        rim=vertices[np.repeat(edges.ends, np.abs(signed_balance(edges, sign)), axis=0)],
+        notes=tuple(notes),
+        inside_out=turned > 0.5,
+        closed=closed[kept],
+        one_sided=float(area[kept][chosen.one_sided[kept]].sum() / (area[kept].sum() or 1.0)),
+        left_out=left_out,
+    )
 
 
-def mid_numbers(winding_number: Winding, vertices: Floats, faces: Ints) -> Floats:
-    """The mean of the winding numbers on both sides of each face, (f,): 1/2 on the surface of a solid.
+def mid_numbers(winding_number: Winding, vertices: Floats, faces: Ints, *, lift: float = LIFT) -> Floats:
+    """The mean of the winding numbers `lift` units off both sides of each face, (f,): 1/2 on the surface of a solid.
 
     It is n + 1/2 where n other parts overlap, about 0 on a sheet that encloses nothing, and below that on a part that
     is wound inwards. Faces without area have NaN.
     """
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    normals = np.cross(b - a, c - a)
+    corners = vertices[faces]
+    normals = cross_products(corners)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        lift = LIFT * normals / length
-    middle = (a + b + c) / 3
+        step = lift * normals / length
+    middle = corners.mean(axis=1)
     known = (length > 0).ravel()
     answer = np.full(len(faces), np.nan)
-    both = winding_number(np.concatenate([(middle + lift)[known], (middle - lift)[known]]))
+    both = winding_number(np.concatenate([(middle + step)[known], (middle - step)[known]]))
     answer[known] = both.reshape(2, -1).mean(axis=0)
     return answer
 
@@ -135,171 +199,151 @@ def fast_winding_number(vertices: Floats, faces: Ints) -> Callable[[Floats, floa
     return ask
 
 
-def _one_of_each(faces: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """One face for each set of three vertices, wound as most of its copies; and which had as many of the other."""
-    corners = np.sort(faces, axis=1)
-    order = np.lexsort(corners.T)
-    new = np.ones(len(faces), dtype=bool)
-    new[1:] = (np.diff(corners[order], axis=0) != 0).any(axis=1)
+def _one_of_each(given: Ints, corners: Ints, votes: Ints, copies: Ints | None = None) -> tuple[Ints, Ints, Ints, Ints]:
+    """One face for each set of three corners, wound as most of its copies.
+
+    given, corners (f, 3): faces, and the corners that they are compared by.  votes (f,): how many of the copies that
+    each stands for are wound like it, less the others; copies (f,): how many there are.
+    Returns the same four of those that stay: votes >= 0. A face of which two corners are one does not.
+    """
+    copies = votes if copies is None else copies
+    three = have_three_corners(corners)
+    if not three.all():
+        given, corners, votes, copies = given[three], corners[three], votes[three], copies[three]
+    ordered = np.sort(corners, axis=1)
+    order = np.lexsort(ordered.T)
+    new = np.ones(len(corners), dtype=bool)
+    new[1:] = (np.diff(ordered[order], axis=0) != 0).any(axis=1)
     if new.all():
-        return faces, np.zeros(len(faces), dtype=bool)
-    group = np.empty(len(faces), dtype=np.int64)
+        return given, corners, votes, copies
+    group = np.empty(len(corners), dtype=np.int64)
     group[order] = np.cumsum(new) - 1
-    even = (faces < np.roll(faces, -1, axis=1)).sum(axis=1) == 2  # an even permutation of its sorted corners
-    net = np.bincount(group, weights=np.where(even, 1, -1))
+    even = (corners < np.roll(corners, -1, axis=1)).sum(axis=1) == 2  # an even permutation of its sorted corners
+    net = np.rint(np.bincount(group, weights=np.where(even, votes, -votes))).astype(np.int64)
     _, chosen = np.unique(group, return_index=True)
-    wrong = (net != 0) & (np.where(even[chosen], 1, -1) != np.sign(net))
-    kept, once = np.sort(chosen), faces.copy()
-    once[chosen[wrong]] = once[chosen[wrong], ::-1]
-    return once[kept], (net == 0)[group[kept]]
+    chosen.sort()
+    net = net[group[chosen]]
+    wrong = (net != 0) & (even[chosen] != (net > 0))
+    total = np.rint(np.bincount(group, weights=copies)).astype(np.int64)[group[chosen]]
+    given, corners = (np.where(wrong[:, None], them[chosen, ::-1], them[chosen]) for them in (given, corners))
+    return given, corners, np.abs(net), total
+
+
+def _near_corners(vertices: Floats, edges: HalfEdges) -> tuple[Ints, float]:
+    """The vertex (v,) that each is one with, for those on the rim that nearly coincide; how far such ones are apart."""
+    from scipy.spatial import cKDTree
+
+    near = np.arange(len(vertices))
+    rim = np.unique(edges.ends[edges.count == 1])
+    shortest = np.full(len(vertices), np.inf)
+    length = np.linalg.norm(vertices[edges.ends[:, 1]] - vertices[edges.ends[:, 0]], axis=1)
+    np.minimum.at(shortest, edges.ends.ravel(), np.repeat(length, 2))
+    tree = cKDTree(vertices[rim])
+    distance, other = tree.query(vertices[rim], min(NEIGHBOURS, len(rim)), distance_upper_bound=NEAR)
+    one, k = np.nonzero(np.isfinite(distance) & (distance > 0))
+    left, right, apart = rim[one], rim[other[one, k]], distance[one, k]
+    reach = 0.0
+    # the nearest first: what they make one has the shortest edge of them all, and keeps further ones away
+    for step in NEAR * 10.0 ** np.arange(-7, 1):
+        same = (apart <= step) & (apart <= NEAR_EDGE * np.minimum(shortest[near[left]], shortest[near[right]]))
+        if not same.any():
+            continue
+        reach = max(reach, float(apart[same].max()))
+        label = components(near[left[same]], near[right[same]], len(vertices))
+        near = np.unique(label, return_index=True)[1][label][near]
+        np.minimum.at(shortest, near[rim], shortest[rim])
+        left, right, apart = left[~same], right[~same], apart[~same]
+    return near, reach
 
 
 @dataclass(frozen=True)
-class _Edges:
-    """The half-edges of faces, those of one edge side by side."""
+class _Parts:
+    """Faces (f, 3) in the parts that are turned as one.
 
-    face: Ints  # (h,) the face of each
-    edge: Ints  # (h,) its edge, ascending
-    direction: Ints  # (h,) 1 or -1
-    ends: Ints  # (e, 2) vertices
-    length: Floats  # (e,)
-    count: Ints  # (e,) faces at the edge
-    faces: int
+    part (f,), from 0 on.  area, volume (f,): of each face, and under it.  area_of, volume_of, closed (p,): of parts.
+    """
+
+    vertices: Floats
+    faces: Ints
+    part: Ints
+    area: Floats
+    area_of: Floats
+    volume_of: Floats
+    closed: Bools
 
     @classmethod
-    def of(cls, faces: Ints, vertices: Floats) -> _Edges:
-        start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-        keys = np.minimum(start, end) * len(vertices) + np.maximum(start, end)
-        order = np.argsort(keys, kind="stable")
-        new = np.ones(len(keys), dtype=bool)
-        new[1:] = np.diff(keys[order]) != 0
-        ends = np.stack(np.divmod(keys[order][new], len(vertices)), axis=1)
-        edge = np.cumsum(new) - 1
-        return cls(
-            face=order // 3,
-            edge=edge,
-            direction=np.where(start < end, 1, -1)[order],
-            ends=ends,
-            length=np.linalg.norm(vertices[ends[:, 1]] - vertices[ends[:, 0]], axis=1),
-            count=np.bincount(edge, minlength=len(ends)),
-            faces=len(faces),
-        )
+    def of(cls, vertices: Floats, faces: Ints, *, part: Ints, area: Floats, volume: Floats, closed: Bools) -> _Parts:
+        _, first, part = np.unique(part, return_index=True, return_inverse=True)
+        area_of, volume_of = (np.asarray(np.bincount(part, sizes), dtype=np.float64) for sizes in (area, volume))
+        encloses = closed[first] & (np.abs(volume_of) > FLATTEST * area_of)
+        return cls(vertices, faces, part, area, area_of, volume_of, encloses)
 
-    def rim(self, sign: Ints, vertices: Floats) -> Floats:
-        """The segments where faces of these signs (f,) do not balance, each as often as it lacks one."""
-        lack = np.abs(np.bincount(self.edge, self.direction * sign[self.face], minlength=len(self.ends))).astype(int)
-        return vertices[np.repeat(self.ends, lack, axis=0)]
+    def outward(self) -> tuple[Ints, Bools]:
+        """1 for each face that is to stay as it is, -1 for those of parts that are wound inwards; and which are sheets.
 
-    def parts(self, kept: NDArray[np.bool_]) -> Ints:
-        """The connected part of each face (f,): faces that are kept and share an edge are in one."""
-        here = np.flatnonzero(kept[self.face])
-        same = self.edge[here][1:] == self.edge[here][:-1]
-        return components(self.face[here[:-1][same]], self.face[here[1:][same]], self.faces)
+        Those are parts of which half the surface has outside on both sides, and parts of negative volume of which a
+        tenth has: a cavity lies within another part altogether. Before, all are turned if that suits most of the area:
+        a file and the same file reversed come out alike.
+        """
+        sign, sheet = np.ones(len(self.area_of), dtype=np.int64), np.zeros(len(self.area_of), dtype=bool)
+        if self.closed.all() and self.volume_of.sum() < 0:
+            sign = -sign
+        if not self.area.sum() > 0 or (self.closed & (sign * self.volume_of > 0)).all():
+            return sign[self.part], sheet[self.part]
+        each = min(SAMPLES, max(1, 100_000 // len(sign)))
+        chosen = spread(self.part, self.area, each)
+        middle = self._middle(chosen, sign)
+        if not self.closed.all() and float((self.area_of * np.nan_to_num(middle).mean(axis=1)).sum()) < 0:
+            sign, middle = -sign, -middle
+        for _ in range(ROUNDS):
+            negative = sign * self.volume_of < 0
+            useless, idle = (middle < -0.15).mean(axis=1), (middle < 0.25).mean(axis=1)
+            inward = (useless > np.where(negative, 0.1, 0.5)) | (self.closed & negative & (idle > 0.5))
+            if not inward.any():
+                break
+            sign[inward] *= -1
+            middle = self._middle(chosen, sign)
+        sheet = ~self.closed & ((~(middle >= SETTLED)).mean(axis=1) > SHEET)  # without area there is no number
+        return sign[self.part], self._in_the_way(sheet)[self.part]
 
+    def _middle(self, chosen: Ints, sign: Ints) -> Floats:
+        """The mean winding numbers of faces, `each` of every part (p, each), of the parts turned as `sign` says.
 
-def _wind_alike(edges: _Edges, doubtful: NDArray[np.bool_], weight: Floats) -> tuple[Ints, Ints]:
-    """The patch of each face, and 1 or -1: whether it must be turned to be wound as most of its patch, by weight."""
-    at = np.flatnonzero((edges.count[edges.edge[:-1]] == 2) & (edges.edge[:-1] == edges.edge[1:]))
-    left, right = edges.face[at], edges.face[at + 1]
-    alike = edges.direction[at] != edges.direction[at + 1]
-    if doubtful.any():
-        # what more than two faces meet around is a wall, even if it hangs together with the rest where a face is lost
-        same = doubtful[left] == doubtful[right]
-        piece = components(left[same], right[same], edges.faces)
-        crowded = (edges.count > 2)[edges.edge]
-        met = np.bincount(piece[edges.face[crowded]], edges.length[edges.edge[crowded]], minlength=edges.faces)
-        for side in (left, right):
-            met = met - np.bincount(piece[side[~same]], edges.length[edges.edge[at[~same]]], minlength=edges.faces)
-        wall = doubtful & (met > 0)[piece]
-        joined = same | ~(wall[left] | wall[right])
-        left, right, alike = left[joined], right[joined], alike[joined]
-    # every face stands twice, as it is and turned; links join what goes together
-    count = edges.faces
-    other = np.where(alike, right, right + count)
-    links = np.concatenate([left, left + count]), np.concatenate([other, (other + count) % (2 * count)])
-    label = components(*links, 2 * count).reshape(2, -1)
-    _, patch = np.unique(label.min(axis=0), return_inverse=True)
-    turn = np.where(label[0] <= label[1], 1, -1)  # a one-sided patch, where both are the same, stays as it is
-    turn *= np.where(np.bincount(patch, weight * turn) < 0, -1, 1)[patch]
-    return patch, turn
+        Where the surface lies closer together than LIFT, by the exact sum, of fewer faces.
+        """
+        import igl
 
+        faces = np.where(sign[self.part, None] > 0, self.faces, self.faces[:, ::-1])
+        tree = fast_winding_number(self.vertices, faces)
+        middle: Floats = mid_numbers(lambda points: tree(points, 2.0), self.vertices, faces[chosen])
+        middle = middle.reshape(len(sign), -1)
+        # the mean of a whole number and the next one up is no other; about a sheet both are about 0
+        odd = np.abs(middle - np.floor(middle) - 0.5) > 0.2
+        doubtful = np.where(self.closed, (sign * self.volume_of < 0) & (odd.mean(axis=1) > 0.5), False)
+        large = self.area_of > SHEET_AREA * self.area.sum()
+        doubtful |= ~self.closed & large & ((np.abs(middle) < 0.1).mean(axis=1) > 0.5)
+        most = int(MOST_EXACT / (2 * EXACT_SAMPLES * max(1, len(faces))))
+        again = np.flatnonzero(doubtful)[: max(1, most)]
+        if len(again):
+            few: Ints = chosen.reshape(middle.shape)[again][:, :: max(1, middle.shape[1] // EXACT_SAMPLES)]
+            exact = mid_numbers(
+                lambda points: igl.winding_number(self.vertices, faces, points),
+                self.vertices,
+                faces[few.ravel()],
+                lift=EXACT_LIFT,
+            )
+            middle[again] = exact.reshape(few.shape)[:, np.arange(middle.shape[1]) % few.shape[1]]
+        return middle
 
-def _balance(
-    edges: _Edges, patch: Ints, turn: Ints, doubtful: NDArray[np.bool_], *, area: Floats, volume: Floats
-) -> Ints:
-    """How often each patch counts: 1, -1 (turned) or 0 (left out), so that little of the edges is out of balance.
-
-    Descent from what the file says. In each round every patch changes whose change leaves more volume than those of its
-    neighbours would: of a body and the wall that divides it, the wall goes.
-    """
-    patches = int(patch.max(initial=-1)) + 1
-    value = np.ones(patches, dtype=np.int64)
-    size = np.bincount(patch, area, minlength=patches)
-    enclosed = np.bincount(patch, volume * turn, minlength=patches)  # under each, seen from the middle of the cube
-    total = np.bincount(edges.edge, edges.direction * turn[edges.face], minlength=len(edges.ends))
-    here = ((edges.count != 2) | (total != 0))[edges.edge]
-    pairs, place = np.unique(edges.edge[here] * max(patches, 1) + patch[edges.face[here]], return_inverse=True)
-    factor = np.bincount(place, (edges.direction * turn[edges.face])[here], minlength=len(pairs))
-    edge, owner = pairs // max(patches, 1), pairs % max(patches, 1)
-    edge, owner, factor = edge[factor != 0], owner[factor != 0], factor[factor != 0]
-    length = edges.length[edge]
-    shared, crowded = np.bincount(edge, minlength=len(edges.ends))[edge] > 1, edges.count[edge] > 2
-    border = np.bincount(owner, length * np.abs(factor), minlength=patches)
-    # a disc has 4 pi, a half sphere 2 pi: what is rounder than that is a body of its own and no wall
-    wall = border**2 >= 2 * math.pi * size
-    value[(np.bincount(patch, ~doubtful, minlength=patches) == 0) & wall] = 0
-    if not shared.any():
-        return value
-    for _ in range(ROUNDS):
-        lack = np.bincount(edge, factor * value[owner], minlength=len(edges.ends))[edge]
-        best, change = np.zeros(patches), value.copy()
-        for new in (1, -1, 0):
-            saved = length * (np.abs(lack) - np.abs(lack + factor * (new - value[owner])))
-            if new == 0:
-                # nothing is gained by losing a sheet: only where others close the surface is one too many
-                saved = np.where(crowded, saved, -length * np.abs(factor))
-            gain = np.bincount(owner, saved, minlength=patches)
-            gain[(value == new) | ((new == 0) & ~wall)] = 0
-            better = gain > best + 1e-9
-            best[better], change[better] = gain[better], new
-        if not (best > 1e-9).any():
-            break
-        rank = np.empty(patches)
-        rank[np.argsort((change - value) * enclosed, kind="stable")] = np.arange(patches)
-        rank[best <= 1e-9] = -1
-        highest = np.full(len(edges.ends), -1.0)
-        np.maximum.at(highest, edge, rank[owner])
-        beaten = np.bincount(owner, rank[owner] < highest[edge], minlength=patches) > 0
-        chosen = (rank >= 0) & ~beaten
-        value[chosen] = change[chosen]
-    return value
-
-
-def _outward(vertices: Floats, faces: Ints, part: Ints, area: Floats, volume: Floats) -> Ints:
-    """1 for each face that is to stay as it is, -1 for those of parts that are wound inwards.
-
-    Those are parts of which half the surface has outside on both sides, and parts of negative volume of which a tenth
-    has: a cavity lies within another part altogether.
-    """
-    sign = np.ones(len(faces), dtype=np.int64)
-    if not area.sum() > 0:
-        return sign
-    parts = np.unique(part, return_inverse=True)[1]
-    count = int(parts.max()) + 1
-    order = np.argsort(parts, kind="stable")
-    cumulative = np.cumsum(area[order])
-    begin = np.concatenate([[0.0], cumulative[np.cumsum(np.bincount(parts))[:-1] - 1]])
-    whole = np.bincount(parts, area)
-    share = (np.arange(min(SAMPLES, max(1, 100_000 // count))) + 0.5) / min(SAMPLES, max(1, 100_000 // count))
-    targets = (begin[:, None] + whole[:, None] * share).ravel()
-    chosen = order[np.minimum(np.searchsorted(cumulative, targets), len(order) - 1)]
-    for _ in range(4):
-        now = np.where(sign[:, None] > 0, faces, faces[:, ::-1])
-        ask = fast_winding_number(vertices, now)
-        middle = mid_numbers(lambda points, ask=ask: ask(points, 2.0), vertices, now[chosen])  # type: ignore[misc]
-        useless = (middle.reshape(count, -1) < -0.15).mean(axis=1)
-        negative = np.bincount(parts, volume * sign) < 0
-        if not (inward := useless > np.where(negative, 0.1, 0.5)).any():
-            break
-        sign[inward[parts]] *= -1
-    return sign
+    def _in_the_way(self, sheet: Bools) -> Bools:
+        """Those of the sheets that are left out: large ones, and ones far from the rest, if there is a rest."""
+        if sheet.all() or not sheet.any():
+            return np.zeros(len(sheet), dtype=bool)
+        low, high = np.full((len(sheet), 3), np.inf), np.full((len(sheet), 3), -np.inf)
+        corners = self.vertices[self.faces]
+        np.minimum.at(low, self.part, corners.min(axis=1))
+        np.maximum.at(high, self.part, corners.max(axis=1))
+        bottom, top = low[~sheet].min(axis=0), high[~sheet].max(axis=0)
+        reach = FAR_AWAY * (top - bottom).max()
+        beyond = ((low < bottom - reach) | (high > top + reach)).any(axis=1)
+        return sheet & (beyond | (self.area_of > SHEET_AREA * self.area.sum()))

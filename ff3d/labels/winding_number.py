@@ -14,7 +14,7 @@ from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
 from ff3d.labels.label_grid import CHUNK, CellGrid
-from ff3d.labels.repair import fast_winding_number, mid_numbers, repaired
+from ff3d.labels.repair import EXACT_LIFT, SETTLED, fast_winding_number, mid_numbers, repaired
 
 if TYPE_CHECKING:
     import trimesh
@@ -26,11 +26,9 @@ CASCADE = ((1.0, 0.35), (2.0, 0.15), (4.0, 0.02))
 COARSE_ERROR = 0.25
 MANY = 10_000
 GRID_PAYS = 2_000_000  # points after which the cell grid has paid for itself
-# A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
-# 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
-SETTLED, DOUBTED, REFUSED = 0.2, 0.15, 0.4
+DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
-ASKED = 4096  # faces, or points, when that is measured
+ASKED, ASKED_EXACTLY = 4096, 256  # faces, or points, when that is measured
 NEARNESS = (0.001, 0.004, 0.016)  # units: how far the points lie from the surface
 FAR = 1e9  # sizes from the origin: from there on float64 itself rounds by more than the grid allows for
 
@@ -48,7 +46,9 @@ class WindingNumberOracle:
         # libigl's tree works in float32: only unit coordinates keep their digits
         self.cube, surface = repaired(mesh)
         self.notes, self.inside_out = surface.notes, surface.inside_out
+        self.one_sided, self.left_out = surface.one_sided, surface.left_out
         self._vertices, self._faces, self._rim = surface.vertices, surface.faces, surface.rim
+        self._open = ~surface.closed
         self._tree = fast_winding_number(self._vertices, self._faces)
         self._cascade = CASCADE if self._coarse_error() < COARSE_ERROR else CASCADE[1:]
         self._asked = 0
@@ -86,11 +86,21 @@ class WindingNumberOracle:
     @cached_property
     def unsettled(self) -> float:
         """The share of the surface that has outside on both its sides: 0 if closed, 1 for a sheet."""
-        if not self._shares.any():
-            return 1.0
-        chosen = np.random.default_rng(0).choice(len(self._faces), ASKED, p=self._shares)
+        import igl
+
+        shares = np.where(self._open, self._shares, 0.0)
+        if not (share := float(shares.sum())) > 0:
+            return 0.0 if self._shares.any() else 1.0
+        chosen = np.random.default_rng(0).choice(len(self._faces), ASKED, p=shares / share)
         middle = mid_numbers(self._winding_number, self._vertices, self._faces[chosen])
-        return float((middle < SETTLED).mean())
+        if share * (middle < SETTLED).mean() > DOUBTED:  # perhaps thinner than the places are apart
+
+            def exact(points: Floats) -> Floats:
+                return igl.winding_number(self._vertices, self._faces, points)
+
+            few = chosen[:: ASKED // ASKED_EXACTLY]
+            middle = mid_numbers(exact, self._vertices, self._faces[few], lift=EXACT_LIFT)
+        return share * float((middle < SETTLED).mean())
 
     @cached_property
     def grid(self) -> CellGrid:

@@ -1,4 +1,4 @@
-"""Closed surfaces that cut themselves, have several parts, or touch: each with its exact solid."""
+"""Closed surfaces that cut themselves, have several parts, touch, or are thin: each with its exact solid."""
 
 from __future__ import annotations
 
@@ -273,3 +273,97 @@ def blocks(rng: Generator, count: float) -> tuple[Shape, str]:
         return np.any([((p >= low) & (p <= high)).all(axis=1) for low, high in boxes], axis=0)
 
     return centered(refined(Shape("blocks", vertices, faces, contains, 0.0, 0.02), count)), kind
+
+
+def layered(rng: Generator, count: float) -> tuple[Shape, str]:
+    """A prism of two to ten layers: with one wall between each two, or each layer closed on its own."""
+    layers, sides = int(rng.integers(2, 11)), int(rng.integers(3, 13))
+    width, double = rng.uniform(0.2, 0.5), rng.random() < 0.5
+    heights = np.concatenate([[0.0], np.cumsum(rng.uniform(0.01, 0.3, layers))])
+    angle = 2 * np.pi * np.arange(sides) / sides
+    ring = width * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rows = [np.concatenate([ring, [[0.0, 0.0]]]) for _ in heights]
+    vertices = np.concatenate([np.c_[row, np.full(sides + 1, z)] for row, z in zip(rows, heights, strict=True)])
+    i, top = np.arange(sides), sides + 1
+    j = (i + 1) % sides
+    side = np.concatenate([np.stack([i, j, j + top], axis=1), np.stack([i, j + top, i + top], axis=1)])
+    disc = np.stack([i, j, np.full(sides, sides)], axis=1)  # looks up
+    faces, owner = [], []
+    for k in range(layers):
+        below, above = [disc[:, ::-1] + top * k], [disc + top * (k + 1)]
+        parts = [side + top * k, *(below if double or k == 0 else []), *above]
+        faces.append(np.concatenate(parts))
+        owner.append(np.full(len(faces[-1]), k if double else 0))
+
+    def contains(p: Floats) -> Bools:
+        middle = (np.floor(np.arctan2(p[:, 1], p[:, 0]) * sides / (2 * np.pi)) + 0.5) * (2 * np.pi / sides)
+        radius = (p[:, 0] * np.cos(middle) + p[:, 1] * np.sin(middle)) / math.cos(math.pi / sides)
+        inside: Bools = (radius < width) & (p[:, 2] > 0) & (p[:, 2] < heights[-1])
+        return inside
+
+    shape = Shape("layers", vertices, np.concatenate(faces), contains, owner=np.concatenate(owner))
+    return centered(finer(shape, count)), f"{layers} layers, walls {'double' if double else 'single'}"
+
+
+def heap(rng: Generator, count: float) -> tuple[Shape, str]:
+    """Closed boxes in the cells of a grid: all, some, or those that share edges alone."""
+    kind = str(rng.choice(["all boxes", "some boxes", "columns by edges", "boxes by edges", "a hollow in the middle"]))
+    shape = rng.integers(2, 5, 3)
+    shape = {"columns by edges": np.array([*shape[:2], 1]), "a hollow in the middle": np.full(3, 3)}.get(kind, shape)
+    lines = [np.concatenate([[0.0], np.cumsum(rng.uniform(0.1, 0.5, k))]) for k in shape]
+    cells = np.stack(np.unravel_index(np.arange(shape.prod()), tuple(shape)), axis=1)
+    if kind == "some boxes":
+        cells = cells[rng.permutation(len(cells))[: max(2, round(len(cells) * rng.uniform(0.3, 0.9)))]]
+    elif kind.endswith("by edges"):
+        cells = cells[cells.sum(axis=1) % 2 == 0]
+    elif kind.startswith("a hollow"):
+        cells = cells[(cells != 1).any(axis=1)]
+    low = np.stack([lines[k][cells[:, k]] for k in range(3)], axis=1)
+    high = np.stack([lines[k][cells[:, k] + 1] for k in range(3)], axis=1)
+    boxes = [box_arrays(*ends) for ends in zip(low, high, strict=True)]
+    vertices, inverse = np.unique(np.concatenate([it for it, _ in boxes]), axis=0, return_inverse=True)
+    faces = inverse.reshape(-1)[np.concatenate([it + 8 * k for k, (_, it) in enumerate(boxes)])]
+
+    def contains(p: Floats) -> Bools:
+        # closed boxes: the plane between two has no thickness
+        return np.any([((p >= one) & (p <= other)).all(axis=1) for one, other in zip(low, high, strict=True)], axis=0)
+
+    owner = np.repeat(np.arange(len(boxes)), len(faces) // len(boxes))
+    return centered(finer(Shape("heap", vertices, faces, contains, owner=owner), count)), kind
+
+
+def plates(rng: Generator, count: float) -> tuple[Shape, str]:
+    """One to four closed plates, far thinner than they are wide."""
+    thickness, parts, height = 10 ** rng.uniform(-7, -4.5), [], 0.0
+    for _ in range(int(rng.integers(1, 5))):
+        half = np.array([*rng.uniform(0.2, 0.5, 2), thickness / 2])
+
+        def contains(points: Floats, half: Floats = half) -> Bools:
+            inside: Bools = np.abs(points / half).max(axis=1) < 1
+            return inside
+
+        plate = Shape("plate", *box_arrays(-half, half), contains)
+        parts.append(moved(plate, shift=[*rng.uniform(-0.1, 0.1, 2), height]))
+        height += rng.uniform(0.05, 0.3)
+    return finer(joined(parts, "plates"), count), f"{len(parts)} plate(s) of {thickness:.0e}"
+
+
+def thin_shell(rng: Generator, count: float) -> tuple[Shape, str]:
+    """A convex solid and, turned inwards, the same a little smaller."""
+    thickness, host = 10 ** rng.uniform(-6, -3), choose(rng, hull_shape, box_shape)(rng, count / 2)
+    shape = replace(_hollowed(host, moved(host, scale=1 - thickness)), nested=True)
+    return shape, f"a shell of {thickness:.0e}"
+
+
+def finer(shape: Shape, count: float) -> Shape:
+    """Each face cut into four, with its owner, until there are about `count`."""
+    import trimesh
+
+    vertices, faces, owner = shape.vertices, shape.faces, shape.owners
+    while len(faces) * 2 < count:
+        vertices, faces, index = trimesh.remesh.subdivide(vertices, faces, return_index=True)
+        source = np.empty(len(faces), dtype=np.int64)
+        for old, new in index.items():
+            source[new] = old
+        owner = owner[source]
+    return replace(shape, vertices=np.asarray(vertices), faces=np.asarray(faces, dtype=np.int64), owner=owner)

@@ -223,6 +223,84 @@ def _packed(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
     return vertices[used], inverse.reshape(-1, 3).astype(np.int64)
 
 
+def halved(shape: Shape, rng: Generator) -> tuple[Shape, str] | None:
+    """A convex shape cut in two bodies that touch: each has a cap; alike or not. None if no plane fits."""
+    for _ in range(12):
+        normal = random_direction(rng)
+        height = shape.vertices @ normal
+        level = float(height.min() + rng.uniform(0.2, 0.8) * np.ptp(height))
+        caps, bodies = "alike" if rng.random() < 0.7 else "different", []
+        for side in (1.0, -1.0):
+            vertices, faces = _clip(shape.vertices, shape.faces, side * (height - level))
+            loops = _loops(_rim(faces))
+            if len(loops) != 1:
+                break
+            rim = loops[0][::-1]
+            if side > 0 or caps == "alike":
+                # in one order, so that the middle is the same to the last bit
+                order = np.lexsort(vertices[rim].T)
+                vertices = np.concatenate([vertices, [vertices[rim][order].mean(axis=0)]])
+                cap = np.stack([rim, np.roll(rim, -1), np.full(len(rim), len(vertices) - 1)], axis=1)
+            else:
+                cap = np.stack([np.full(len(rim) - 2, rim[0]), rim[1:-1], rim[2:]], axis=1)
+            bodies.append(replace(shape, vertices=vertices, faces=np.concatenate([faces, cap]), owner=None))
+        if len(bodies) == 2:
+            both = joined(bodies, shape.name)
+            vertices, inverse = np.unique(both.vertices, axis=0, return_inverse=True)
+            faces = inverse.reshape(-1)[both.faces].astype(np.int64)
+            return replace(both, vertices=vertices, faces=faces, contains=shape.contains), f"cut in two, caps {caps}"
+    return None
+
+
+def strayed(shape: Shape, rng: Generator) -> tuple[Shape, int, str]:
+    """What belongs to no solid, after the shape's own faces: a far facet or needle, a point, a sheet as the ground.
+
+    Returns how many faces that are, too.
+    """
+    kind = str(rng.choice(["facet", "needle", "point", "ground"]))
+    away = 10 ** rng.uniform(0.5, 4) * random_direction(rng)
+    if kind == "ground":
+        sides = int(rng.integers(2, 12))
+        x, y = (it.ravel() for it in np.meshgrid(*[np.linspace(-1, 1, sides)] * 2, indexing="ij"))
+        bottom = shape.vertices.min(axis=0)[2] - rng.uniform(0.01, 0.2)
+        width = 10 ** rng.uniform(0, 2)
+        corners = np.stack([width * x, width * y, np.full(len(x), bottom)], axis=1)
+        i, j = (it.ravel() for it in np.meshgrid(*[np.arange(sides - 1)] * 2, indexing="ij"))
+        a, b, c, d = sides * i + j, sides * (i + 1) + j, sides * (i + 1) + j + 1, sides * i + j + 1
+        faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+    else:
+        size = 10 ** rng.uniform(-2, 0)
+        spread = {"facet": rng.standard_normal((3, 3)), "needle": np.outer([0, 1, 3], random_direction(rng))}
+        corners = away + size * spread.get(kind, np.zeros((3, 3)))
+        faces = np.array([[0, 1, 2]])
+    owner = np.concatenate([shape.owners, np.full(len(faces), shape.owners.max() + 1)])
+    vertices = np.concatenate([shape.vertices, corners])
+    faces = np.concatenate([shape.faces, faces + len(shape.vertices)])
+    return replace(shape, vertices=vertices, faces=faces, owner=owner), len(faces) - len(shape.faces), kind
+
+
+def rewound(shape: Shape, rng: Generator) -> tuple[Shape, str]:
+    """The whole file, some of its bodies, or faces at random wound the other way; or none."""
+    kinds = ["as it is", "whole file", "whole file", "bodies", "random faces"]
+    kind = str(rng.choice([it for it in kinds if not shape.nested or it in kinds[:3]]))
+    if kind == "bodies" and shape.owners.max() == 0:
+        kind = "whole file"
+    share = rng.uniform(0.05, 0.5)
+    turned = {
+        "as it is": np.zeros(len(shape.faces), dtype=bool),
+        "whole file": np.ones(len(shape.faces), dtype=bool),
+        "bodies": (rng.random(shape.owners.max() + 1) < share)[shape.owners],
+        "random faces": rng.random(len(shape.faces)) < 0.9 * share,
+    }[kind]
+    return replace(shape, faces=np.where(turned[:, None], shape.faces[:, ::-1], shape.faces)), kind
+
+
+def unwelded(vertices: Floats, faces: Ints, apart: float, rng: Generator) -> tuple[Floats, Ints]:
+    """Every face with corners of its own, each up to `apart` off in each coordinate."""
+    corners = vertices[faces].reshape(-1, 3)
+    return corners + apart * rng.uniform(-1, 1, corners.shape), np.arange(len(corners)).reshape(-1, 3)
+
+
 def sheet(rng: Generator, count: float, *, several: bool) -> tuple[Shape, str]:
     """Surfaces without an inside."""
     kinds = ["plane", "wavy sheet", "disc", "Moebius strip"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import trimesh
 
-from ff3d.labels.warp import WarpOracle
+from ff3d.labels.second_oracles import WarpOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.shapes.sample_meshes import sample_mesh
 
