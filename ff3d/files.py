@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @contextmanager
-def write_whole(path: str | Path) -> Iterator[Path]:
+def write_atomically(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on a clean exit flush it to disk and rename it to `path`.
 
     After an error, a full disk or a kill, `path` is as it was before: absent, or the old file.
@@ -45,7 +45,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically."""
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ff3d.files import write_text, write_whole
+from ff3d.files import write_atomically, write_text
 
 
 def test_a_file_is_written_with_its_folder_and_the_usual_permissions(tmp_path):
@@ -25,7 +25,7 @@ def test_after_an_error_the_old_file_stands_and_nothing_else_is_left(tmp_path):
     write_text(path, "old")
 
     def interrupted_write():
-        with write_whole(path) as temporary:
+        with write_atomically(path) as temporary:
             assert temporary.suffix == ".txt"
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -40,8 +40,8 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
     code = (
-        "import sys, time; from ff3d.files import write_whole\n"
-        "with write_whole(sys.argv[1]) as t:\n    t.write_bytes(b'half'); print('in', flush=True); time.sleep(60)\n"
+        "import sys, time; from ff3d.files import write_atomically\n"
+        "with write_atomically(sys.argv[1]) as t:\n    t.write_bytes(b'half')\n    print('in', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -59,7 +59,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
 
 def test_what_a_process_at_work_has_begun_is_left_alone(tmp_path):
     path = tmp_path / "file.txt"
-    with write_whole(path) as first:
+    with write_atomically(path) as first:
         first.write_text("first")
         write_text(path, "second")
         assert first.read_text() == "first"

@@ -40,7 +40,7 @@ class FloodOracle:
         self._lower = low - MARGIN * self.cell
         touched, level = touched_cells((corners - self._lower) / self.cell)
         shape = np.ceil((high - self._lower) / self.cell + MARGIN).astype(int)
-        if level:  # too many to be told apart
+        if level:  # too many to be distinguished
             self.cell *= 2**level
             shape = -(-shape // 2**level) + 1
         walls = np.zeros(shape, dtype=bool)

@@ -26,7 +26,7 @@ def split_sheets(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh | None, trimesh
     """The parts that enclose something, and the sheets: two meshes, None where there is nothing.
 
     A part is what edges of two faces connect. Faces on the same three vertices count once: a sheet with two sides is
-    one. A part encloses something if it is closed; or if by its own winding number its sides are told apart on most
+    one. A part encloses something if it is closed; or if by its own winding number its sides are distinguished on most
     of its area (a scan with holes); or if that is so together with the other open parts (a surface in pieces).
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
@@ -82,7 +82,7 @@ def _spread(vertices: Floats, faces: Ints, count: int) -> Ints:
 
 
 def _encloses(vertices: Floats, faces: Ints) -> bool:
-    """Whether the sides of a part, unit coordinates, are told apart by its own winding number on most of its area."""
+    """Whether its own winding number distinguishes the sides of a part, unit coordinates, on most of its area."""
     import igl
 
     chosen = _spread(vertices, faces, SAMPLES)
@@ -108,7 +108,7 @@ def _encloses(vertices: Floats, faces: Ints) -> bool:
 
 
 def _enclose_together(vertices: Floats, faces: Ints, part: Ints, chosen: Bools) -> Bools:
-    """Which of the chosen parts have their sides told apart by the winding number of all of them together."""
+    """Which of the chosen parts have their sides distinguished by the winding number of all of them together."""
     import trimesh
 
     found = np.zeros_like(chosen)

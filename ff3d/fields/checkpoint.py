@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 
 
 class FitError(RuntimeError):
@@ -79,7 +79,7 @@ class Checkpoint:
             "config": json.dumps(self.settings),
             "progress": json.dumps(dataclasses.asdict(replace(progress, interrupted=False, signal=0))),
         }
-        with write_whole(self.path) as temporary:
+        with write_atomically(self.path) as temporary:
             save_file(tensors, temporary, metadata)
 
     def load(self, network: nn.Module, optimizer: Optimiser) -> Progress | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ff3d.fields.quantization import DTYPES, unpacked
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.geometry.surface_cells import OUTSIDE, TOUCHED, SurfaceCells
 
 FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
@@ -50,7 +50,7 @@ def write_field_file(
         header["surface"] = {"lower": surface.lower.tolist(), "side": surface.side, "shape": list(labels.shape)}
         squeezed = bytearray(lzma.compress(labels.tobytes(), lzma.FORMAT_RAW, filters=SQUEEZE))
         tensors = tensors | {"surface.cells": torch.frombuffer(squeezed, dtype=torch.uint8)}
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         save_file(tensors, temporary, {FORMAT: json.dumps(header)})
 
 

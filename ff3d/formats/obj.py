@@ -10,7 +10,7 @@ from ff3d.formats.polygons import Polygons
 from ff3d.formats.text import MeshError, bad_number, shown, text_lines, to_floats, to_ints
 from ff3d.geometry.arrays import Floats
 
-# A line of these goes on after a backslash at its end. In a name or a comment it is a letter like any other.
+# A line of these continues after a backslash at its end. In a name or a comment it is a letter like any other.
 CONTINUED = (b"v", b"vn", b"vt", b"vp", b"f", b"fo", b"l", b"p")
 
 Rows = list[tuple[int, list[bytes]]]

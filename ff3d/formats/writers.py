@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.formats.stl import STL_FACE
 from ff3d.geometry.arrays import Floats
 
@@ -114,5 +114,5 @@ def save_mesh(mesh: trimesh.Trimesh, path: str | Path) -> None:
     if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
         raise ValueError(f"{path}: not written, for the mesh has no faces or a vertex that is not finite")
     data = WRITERS[path.suffix.lower()](mesh, path)
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(data)

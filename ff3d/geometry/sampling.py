@@ -41,7 +41,7 @@ def sample_near_surface(
 
 @dataclass(frozen=True)
 class SampleMix:
-    """Which points a fit asks about: a share uniform in the box, the rest near the surface at several widths.
+    """Which points a fit queries: a share uniform in the box, the rest near the surface at several widths.
 
     widths: standard deviations of the noise, in units of the cube's side.
     everywhere: what draws the uniform points in place of the box, from count and rng, (count, 3) input coordinates.

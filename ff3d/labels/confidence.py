@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 UNSURE = 0.25  # a winding number this near to 1/2 says little
-GROWTH = 0.02  # of the box that is asked about, units
+GROWTH = 0.02  # of the box that is queried, units
 WIDTH = 0.01  # of the points near the surface, units
 PLACES = 5
 SUMMED = 50_000_000  # pairs of a point and a surfel
@@ -82,7 +82,7 @@ def second_opinion(
 ) -> Disagreement:
     """Label `count` points, half uniform and half near the surface, by `oracle` and by another.
 
-    Rays that vote, if the mesh is closed: they share with it how faces were put right, and nothing else. The exact sum
+    Rays that vote, if the mesh is closed: they share with it how faces were repaired, and nothing else. The exact sum
     over all faces of the file as they are, if it is not; of a point cloud, over its surfels, of as many points as that
     takes `SUMMED` of.
     The worst places are those of the points that lie farthest from the surface.

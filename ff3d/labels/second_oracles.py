@@ -28,11 +28,11 @@ class RayOracle:
 
     Embree casts the rays (embreex). Counting which way each face looks, and not only how many there are, keeps the
     overlap of two parts inside. Independent of the winding number, and slower; a second opinion.
-    Raises ValueError if the mesh, put right as for `WindingNumberOracle`, is not closed.
+    Raises ValueError if the mesh, repaired as for `WindingNumberOracle`, is not closed.
     """
 
     STEP = 2e-6  # units past a hit, where the next ray begins: embree computes in float32
-    FIRST, MORE = 3, 4  # directions; the others are asked where the first do not agree
+    FIRST, MORE = 3, 4  # directions; the others are queried where the first do not agree
 
     def __init__(self, mesh: trimesh.Trimesh, *, seed: int = 0):
         from embreex.mesh_construction import TriangleMesh
@@ -57,10 +57,10 @@ class RayOracle:
         unit = self.cube.to_unit(check_points(points))
         votes = np.zeros(len(unit), dtype=np.int64)
         low, high = self._box
-        asked = np.flatnonzero(((unit >= low) & (unit <= high)).all(axis=1))
+        queried = np.flatnonzero(((unit >= low) & (unit <= high)).all(axis=1))
         for direction in self._directions[: self.FIRST]:
-            votes[asked] += self._crossings(unit[asked], direction) > 0
-        torn = asked[(votes[asked] > 0) & (votes[asked] < self.FIRST)]
+            votes[queried] += self._crossings(unit[queried], direction) > 0
+        torn = queried[(votes[queried] > 0) & (votes[queried] < self.FIRST)]
         for direction in self._directions[self.FIRST :]:
             votes[torn] += self._crossings(unit[torn], direction) > 0
         votes[torn] = 2 * votes[torn] > self.FIRST + self.MORE
@@ -116,7 +116,7 @@ class Open3DOracle:
 class WarpOracle:
     """The generalized winding number above 1/2, in float32, on a CUDA device (or warp's CPU, one thread).
 
-    The mesh is put right as for `WindingNumberOracle`, which gives the same labels but within about 1e-6 unit of the
+    The mesh is repaired as for `WindingNumberOracle`, which gives the same labels but within about 1e-6 unit of the
     surface and where the winding number is within 0.01 of 1/2.
     Raises ImportError, with what to install, where there is no warp; ValueError for a device that is not there.
     """
@@ -131,7 +131,7 @@ class WarpOracle:
             raise ValueError(f"device {device!r} cannot be used here ({error}); try cpu") from error
         self._wp, (self.cube, surface) = wp, repaired(mesh)
         if not len(surface.faces):
-            raise ValueError("no faces are left once they are put right: the mesh encloses nothing")
+            raise ValueError("no faces are left once they are repaired: the mesh encloses nothing")
         self.notes = surface.notes
         self._mesh: Any = wp.Mesh(
             points=wp.array(surface.vertices.astype(np.float32), dtype=wp.vec3, device=self.device),
@@ -142,17 +142,17 @@ class WarpOracle:
     def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         unit = self.cube.to_unit(check_points(points)).astype(np.float32)
-        asked = self._wp.array(np.ascontiguousarray(unit), dtype=self._wp.vec3, device=self.device)
-        labels: NDArray[np.bool_] = self._ask(asked).numpy().astype(bool)
+        queried = self._wp.array(np.ascontiguousarray(unit), dtype=self._wp.vec3, device=self.device)
+        labels: NDArray[np.bool_] = self._query(queried).numpy().astype(bool)
         return labels
 
     def label(self, unit_points: Tensor) -> Tensor:
         """unit_points (n, 3) float32, unit coordinates of `cube`, on this device -> (n,) bool there; no copy."""
-        asked = self._wp.from_torch(unit_points.contiguous(), dtype=self._wp.vec3)
-        answer: Tensor = self._wp.to_torch(self._ask(asked)).bool()
+        queried = self._wp.from_torch(unit_points.contiguous(), dtype=self._wp.vec3)
+        answer: Tensor = self._wp.to_torch(self._query(queried)).bool()
         return answer
 
-    def _ask(self, points: Any) -> Any:
+    def _query(self, points: Any) -> Any:
         answer = self._wp.zeros(len(points), dtype=self._wp.uint8, device=self.device)
         self._wp.launch(self._kernel, len(points), inputs=[self._mesh.id, points], outputs=[answer], device=self.device)
         return answer

@@ -1,4 +1,4 @@
-"""Oriented point clouds: read them, estimate their normals, and ask what lies inside.
+"""Oriented point clouds: read them, estimate their normals, and query what lies inside.
 
 A cloud becomes surfels: one small triangle for each point, in its tangent plane and as large as the area that the
 point stands for. The winding number of Barill et al. 2018, "Fast winding numbers for soups and clouds", summed over
@@ -273,10 +273,10 @@ class PointCloudOracle:
         return self.unsettled_share()
 
     def unsettled_share(self, *, spacings: float = 2.0, most: int = 20_000) -> float:
-        """The share of the cloud's points, in [0, 1], whose two sides are not told apart.
+        """The share of the cloud's points, in [0, 1], whose two sides are not distinguished.
 
-        spacings: how far the sides are asked from the point along its normal, in square roots of its area.
-        most: points asked, evenly spread over the cloud's order.
+        spacings: how far from the point the sides are queried along its normal, in square roots of its area.
+        most: points queried, evenly spread over the cloud's order.
         A side counts only if its winding number is over 0.1 away from 1/2. Near 0 for a closed surface, near 1 for a
         single sheet or for points without a surface: above about a quarter the labels mean little.
         """

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import Oracle, load_surface
@@ -27,40 +27,40 @@ LAYOUT = 1  # of the files that `prepare` writes; those of another one are made 
 
 
 def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = False) -> tuple[int, int]:
-    """Label the points of a .npy file, (n, 3), a chunk at a time, into a .npy of bool (n,), whole or not at all.
+    """Label the points of a .npy file, (n, 3), a chunk at a time, into a .npy of bool (n,), atomically.
 
     Returns how many points are inside, and n. Raises ValueError, naming the file and about which rows, for anything
     but finite numbers (n, 3).
     """
     try:
-        asked = np.load(points, allow_pickle=False, mmap_mode="r")
-        if asked.ndim != 2 or asked.shape[1] != 3 or asked.dtype.kind not in "fiu":
-            raise ValueError(f"got {asked.dtype} of shape {asked.shape}")
+        queries = np.load(points, allow_pickle=False, mmap_mode="r")
+        if queries.ndim != 2 or queries.shape[1] != 3 or queries.dtype.kind not in "fiu":
+            raise ValueError(f"got {queries.dtype} of shape {queries.shape}")
     except Exception as error:
         raise ValueError(f"{points}: expected a .npy of points (n, 3) ({error})") from error
     count = 0
     with (
-        write_whole(output) as temporary,
-        tqdm(total=len(asked), desc="labels", unit=" points", unit_scale=True, delay=2, disable=not progress) as bar,
+        write_atomically(output) as temporary,
+        tqdm(total=len(queries), desc="labels", unit=" points", unit_scale=True, delay=2, disable=not progress) as bar,
     ):
-        if not len(asked):  # nothing cannot be mapped
+        if not len(queries):  # nothing cannot be mapped
             with temporary.open("wb") as file:
                 np.save(file, np.zeros(0, dtype=bool))
             return 0, 0
-        labels = open_memmap(temporary, mode="w+", dtype=bool, shape=(len(asked),))
-        for start in range(0, len(asked), CHUNK):
+        labels = open_memmap(temporary, mode="w+", dtype=bool, shape=(len(queries),))
+        for start in range(0, len(queries), CHUNK):
             try:
-                inside = oracle(np.asarray(asked[start : start + CHUNK], dtype=np.float64))
+                inside = oracle(np.asarray(queries[start : start + CHUNK], dtype=np.float64))
             except ValueError as error:
                 raise ValueError(
-                    f"{points}: rows {start} to {start + len(asked[start : start + CHUNK])}: {error}"
+                    f"{points}: rows {start} to {start + len(queries[start : start + CHUNK])}: {error}"
                 ) from error
             labels[start : start + CHUNK] = inside
             count += int(inside.sum())
             bar.update(len(inside))
         labels.flush()
         del labels
-    return count, len(asked)
+    return count, len(queries)
 
 
 def prepare(
@@ -100,17 +100,17 @@ def prepare(
     ):
         row: dict[str, Any] = {"mesh": str(path), "file": f"{name}.npz"}
         try:
-            asked = {"mesh": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **settings}
-            meta, arrays = _kept(out / row["file"], asked), None
+            request = {"mesh": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **settings}
+            meta, arrays = _kept(out / row["file"], request), None
             if meta is None:
-                meta, arrays = _labelled(path, asked, mix)
+                meta, arrays = _labelled(path, request, mix)
             row |= {"inside": meta["inside"], "notes": meta["notes"], "sha256": meta["sha256"]}
         except Exception as error:  # whatever it trips over, the other meshes go on
             row["failure"] = str(error) or type(error).__name__
             log.warning("%s: %s", path, row["failure"])
         else:
             if arrays is not None:
-                with write_whole(out / row["file"]) as temporary, temporary.open("wb") as stream:
+                with write_atomically(out / row["file"]) as temporary, temporary.open("wb") as stream:
                     np.savez(stream, **arrays, meta=np.array(json.dumps(meta)))
         rows.append(row)
         with (out / ROWS).open("a") as file:
@@ -118,29 +118,29 @@ def prepare(
     return rows
 
 
-def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+def _kept(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """What a file says of itself if it is whole and of this mesh and these settings, else None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             meta: dict[str, Any] = json.loads(str(archive["meta"]))
             shapes = archive["points"].shape, archive["occupancies"].shape
-            same = {**meta, **asked} == meta
+            same = {**meta, **request} == meta
     except Exception:  # whatever is wrong with it, it is made again
         return None
-    count = asked["count"]
+    count = request["count"]
     return meta if same and shapes == ((count, 3), (-(-count // 8),)) else None
 
 
-def _labelled(path: Path, asked: dict[str, Any], mix: SampleMix) -> tuple[dict[str, Any], dict[str, Any]]:
+def _labelled(path: Path, request: dict[str, Any], mix: SampleMix) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `prepare` writes of a mesh."""
     surface = load_surface(path)
     mesh, oracle = surface.mesh, surface.oracle
     cube = UnitCube.padded(mesh.vertices)
-    rng = np.random.default_rng(asked["seed"])
-    drawn = mix.draw(mesh, grown_box(mesh, asked["margin"] * cube.scale), cube.scale, asked["count"], rng)
+    rng = np.random.default_rng(request["seed"])
+    drawn = mix.draw(mesh, grown_box(mesh, request["margin"] * cube.scale), cube.scale, request["count"], rng)
     points = (cube.to_unit(drawn) - 0.5).astype(np.float32)
     inside = oracle(cube.from_unit(points.astype(np.float64) + 0.5))
-    meta = asked | {"inside": float(inside.mean()), "notes": list(surface.notes)}
+    meta = request | {"inside": float(inside.mean()), "notes": list(surface.notes)}
     return meta, {
         "points": points,
         "occupancies": np.packbits(inside),

@@ -55,7 +55,7 @@ class PointCloud:
 
     @property
     def vertices(self) -> Floats:
-        """The points: a cloud can stand where a mesh is asked for its extent."""
+        """The points: a cloud can stand where a mesh is queried for its extent."""
         return self.points
 
 

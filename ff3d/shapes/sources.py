@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.formats import READERS
 from ff3d.formats.clouds import starts_as_cloud
 from ff3d.formats.text import MeshError
@@ -76,7 +76,7 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The file of a mesh of `NAMED`: from the cache if it is there, else downloaded, whole or not at all.
+    """The file of a mesh of `NAMED`: from the cache if it is there, else downloaded, atomically.
 
     Raises MeshError for another name, if the address cannot be reached, and if the sha256 differs.
     """
@@ -94,7 +94,7 @@ def fetch(name: str) -> Path:
     log.info("%s: downloading %s (%s)", name, address, credit)
     # not pooch.retrieve: what it writes only its user can read, and it logs past our logger
     load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=(5, 30))
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         try:
             load(address, temporary, None)
         except requests.RequestException as error:
@@ -117,13 +117,13 @@ def fetch(name: str) -> Path:
 
 
 @contextmanager
-def _package(name: str, asked: str) -> Iterator[Any]:
+def _package(name: str, wanted: str) -> Iterator[Any]:
     """The package; that it is missing, and whatever goes wrong within, becomes a MeshError of one line."""
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         why = "" if error.name == name else f" ({error})"
-        raise MeshError(f"{asked} needs the package {name}: pip install 'ff3d[{name}]'{why}") from error
+        raise MeshError(f"{wanted} needs the package {name}: pip install 'ff3d[{name}]'{why}") from error
     try:
         yield module
     except MeshError:
@@ -131,7 +131,7 @@ def _package(name: str, asked: str) -> Iterator[Any]:
     except Exception as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise MeshError(
-            f"{asked}: the package {name} could not give it ({what}); check the network, or give a file"
+            f"{wanted}: the package {name} could not give it ({what}); check the network, or give a file"
         ) from error
 
 
@@ -146,19 +146,19 @@ def _thingi10k_models(thingi10k: Any) -> tuple[Any, dict[int, int]]:
 
 def _thingi10k(key: str) -> Path:
     """The model of that file id, as a .ply in the cache: its vertices and facets as they are."""
-    asked = f"thingi10k:{key}"
+    wanted = f"thingi10k:{key}"
     if not key.isdecimal():
-        raise MeshError(f"{asked}: a file id is a whole number, as in thingi10k:32770")
+        raise MeshError(f"{wanted}: a file id is a whole number, as in thingi10k:32770")
     path = cache_folder() / f"thingi10k-{int(key)}.ply"
     if not path.is_file():
-        with _package("thingi10k", asked) as thingi10k:
+        with _package("thingi10k", wanted) as thingi10k:
             import trimesh
 
             models, places = _thingi10k_models(thingi10k)
             if int(key) not in places:
-                raise MeshError(f"{asked}: Thingi10K has no model of this file id")
+                raise MeshError(f"{wanted}: Thingi10K has no model of this file id")
             model = models[places[int(key)]]
-            log.info("%s: %s by %s (%s)", asked, model["name"], model["author"], model["license"])
+            log.info("%s: %s by %s (%s)", wanted, model["name"], model["author"], model["license"])
             vertices, facets = thingi10k.load_file(model["file_path"])
             save_mesh(trimesh.Trimesh(vertices, facets, process=False), path)
     return path
@@ -166,13 +166,13 @@ def _thingi10k(key: str) -> Path:
 
 def _objaverse(key: str) -> Path:
     """The object of that uid in Objaverse 1.0, a .glb in the folder where its package keeps what it downloads."""
-    asked = f"objaverse:{key}"
+    wanted = f"objaverse:{key}"
     # it prints its progress, and warns of an unknown uid, for which it returns nothing
-    with _package("objaverse", asked) as objaverse, redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with _package("objaverse", wanted) as objaverse, redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = list(objaverse.load_objects([key]).values())
         if not found:
-            raise MeshError(f"{asked}: Objaverse 1.0 has no object of this uid")
+            raise MeshError(f"{wanted}: Objaverse 1.0 has no object of this uid")
     return Path(found[0])
 
 

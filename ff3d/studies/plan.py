@@ -66,13 +66,13 @@ class Plan:
         return math.prod(map(len, (self.meshes, self.mappings, self.seeds, *self.vary.values())))
 
     @cached_property
-    def arms(self) -> list[str]:
+    def variants(self) -> list[str]:
         """What is compared, in order: the mappings, and what is varied of their settings."""
-        return list(dict.fromkeys(task.arm for task in self.tasks()))
+        return list(dict.fromkeys(task.variant for task in self.tasks()))
 
     @property
-    def footing(self) -> str:
-        """On what equal terms the arms are compared, in words."""
+    def basis(self) -> str:
+        """The basis of comparison, in words."""
         budgets = {task.config.budget for task in self.tasks()}
         kind = "steps" if self.config.budget.steps else "seconds"
         sizes = {task.config.network.parameters for task in self.tasks()} - {None}
@@ -88,7 +88,7 @@ class Plan:
         factors += [f"{_counted(len(values), 'value')} of {name}" for name, values in self.vary.items()]
         factors += [_counted(len(self.seeds), "seed")]
         product = f"{' x '.join(factors)} = {_counted(self.fits, 'fit')}"
-        return f"{product}, preset {self.config.preset}, {self.footing}{minutes}"
+        return f"{product}, preset {self.config.preset}, {self.basis}{minutes}"
 
     def tasks(self) -> list[Task]:
         """Every fit, in order: by mesh, mapping, what is varied, seed."""

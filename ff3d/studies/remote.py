@@ -13,7 +13,7 @@ class Storage:
     """A place for results. `local` is the folder itself, or a temporary copy of what lies at a remote address.
 
     address: a path, or scheme://...; the file system's own package (s3fs, gcsfs, ...) is the user's to install.
-    Files are sent one by one, each whole or not at all where the file system puts objects so; locally ff3d writes
+    Files are sent one by one, each atomically where the file system puts objects so; locally ff3d writes
     them whole itself. Raises ValueError for an address that fsspec cannot open.
     """
 

@@ -1,4 +1,4 @@
-"""Many fits, meshes x mappings x settings x seeds: each done once and a row on disk; stopped anywhere, it goes on."""
+"""Many fits, meshes x mappings x settings x seeds: each done once and a row on disk; stopped anywhere, it resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ff3d.files import write_text, write_whole
+from ff3d.files import write_atomically, write_text
 from ff3d.runs import Run, RunError
 from ff3d.studies.plan import PLAN, Plan, matches_plan, provenance
 from ff3d.studies.remote import Storage
@@ -65,14 +65,14 @@ class Study:
 
     @property
     def best(self) -> str | None:
-        """The arm with the highest mean IoU near the surface; None if every fit failed."""
-        means = {arm: summary(self.of(arm), "iou.boundary_face")[0] for arm in self.plan.arms}
-        known = {arm: mean for arm, mean in means.items() if not np.isnan(mean)}
-        return max(known, key=lambda arm: known[arm]) if known else None
+        """The variant with the highest mean IoU near the surface; None if every fit failed."""
+        means = {variant: summary(self.of(variant), "iou.boundary_face")[0] for variant in self.plan.variants}
+        known = {variant: mean for variant, mean in means.items() if not np.isnan(mean)}
+        return max(known, key=lambda variant: known[variant]) if known else None
 
-    def of(self, arm: str | None = None, mesh: str | None = None) -> list[Row]:
-        """The rows of an arm, of a mesh, or of both."""
-        return [row for row in self.rows if arm in (None, row.arm) and mesh in (None, row.mesh)]
+    def of(self, variant: str | None = None, mesh: str | None = None) -> list[Row]:
+        """The rows of a variant, of a mesh, or of both."""
+        return [row for row in self.rows if variant in (None, row.arm) and mesh in (None, row.mesh)]
 
     def reference(self, mesh: str) -> Reference:
         """The mesh of this name with its labels, as the fits to it used them."""
@@ -99,20 +99,22 @@ def run_study(
     out: a folder, or an fsspec address.  again: do those that failed once more.
     A row is on disk (row.json in the run's folder) before the next fit begins; rows.jsonl and rows.parquet hold all.
     A fit that fails, hangs or dies is a row with its `failure`, and so is every fit to a mesh that cannot be
-    labelled. After Ctrl-C the fits in hand are kept unfinished and measured; the same call goes on.
+    labelled. After Ctrl-C the fits in hand are kept unfinished and measured; the same call resumes.
     Raises ValueError if the folder holds a study of other settings.
     """
     storage = Storage(out)
     _keep_plan(plan, storage)
     tasks = plan.tasks()
     done = {row_name: row for row_name, row in read_rows(storage).items() if not (again and row.failure)}
-    asked = [task for task in tasks if task.name not in done]
-    for task in asked if again else ():
+    open_tasks = [task for task in tasks if task.name not in done]
+    for task in open_tasks if again else ():
         storage.remove(f"{task.name}/{ROW}")
     unfinished: list[str] = []
-    with tqdm(total=len(tasks), initial=len(tasks) - len(asked), desc="fits", unit="", disable=not progress_bar) as bar:
+    with tqdm(
+        total=len(tasks), initial=len(tasks) - len(open_tasks), desc="fits", unit="", disable=not progress_bar
+    ) as bar:
         one = progress_bar and len(tasks) <= 10
-        for task, row, whole in workers.rows(asked, str(out), command, progress_bar=one):
+        for task, row, whole in workers.rows(open_tasks, str(out), command, progress_bar=one):
             done[task.name] = row
             unfinished += [] if whole else [task.name]
             bar.update(int(whole))
@@ -178,6 +180,6 @@ def _write_table(rows: Sequence[Row], storage: Storage) -> None:
         plain.append(line)
     names = list(dict.fromkeys(name for line in plain for name in line))
     table = pyarrow.table({name: [line.get(name) for line in plain] for name in names})
-    with write_whole(storage.local / TABLE) as temporary:
+    with write_atomically(storage.local / TABLE) as temporary:
         parquet.write_table(table, temporary)
     storage.send(TABLE)

@@ -60,18 +60,18 @@ class Task:
         return self.title or self.mesh.stem
 
     @property
-    def arm(self) -> str:
+    def variant(self) -> str:
         """What is compared: the mapping, and what is varied of its settings."""
         return " ".join([self.config.mapping.name, *(f"{name}={value}" for name, value in self.varied.items())])
 
     @property
     def name(self) -> str:
         """The name of its run folder."""
-        return _run_name(self.mesh_name, self.arm, self.config.seed)
+        return _run_name(self.mesh_name, self.variant, self.config.seed)
 
 
-def _run_name(mesh: str, arm: str, seed: int) -> str:
-    return "-".join([mesh, *arm.split(), str(seed)])
+def _run_name(mesh: str, variant: str, seed: int) -> str:
+    return "-".join([mesh, *variant.split(), str(seed)])
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Row:
         """The row of a fit that broke, and why."""
         sha256 = MeshSource.of(task.mesh).sha256 if task.mesh.is_file() else ""
         config = task.config
-        return cls(task.mesh_name, sha256, task.arm, config.mapping.name, task.varied, config.seed, failure=reason)
+        return cls(task.mesh_name, sha256, task.variant, config.mapping.name, task.varied, config.seed, failure=reason)
 
     @classmethod
     def from_json(cls, text: str) -> Row:
@@ -184,7 +184,7 @@ class Reference:
 
     @cached_property
     def tests(self) -> dict[str, LabelledPoints]:
-        """The test sets: those of the file, or 262,144 points of each kind, drawn with seed 0, when first asked for."""
+        """The test sets: those of the file, or 262,144 points of each kind, drawn with seed 0, when first used."""
         if self.testset:
             return load_test_sets(self.testset)
         return {kind: test_points(self.surface, kind) for kind in TEST_KINDS}
@@ -221,7 +221,7 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
     """Fit in `folder` or go on there, extract the mesh into it, measure both: the row, and whether it is done.
 
     A row that is done is in the folder (row.json), and is only read the next time; Ctrl-C ends the fit in hand, which
-    is measured, and gone on with by the next call. What fails is a row that says why.
+    is measured, and resumed by the next call. What fails is a row that says why.
     Raises RunError, OSError if the folder holds another fit or cannot be written.
     """
     kept = folder / ROW
@@ -239,7 +239,7 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
         except (FitError, MemoryError) as error:
             row = Row.failed(task, str(error) or type(error).__name__)
     if row.failure:
-        log.error("%s, %s: %s", task.mesh_name, task.arm, row.failure)
+        log.error("%s, %s: %s", task.mesh_name, task.variant, row.failure)
     if done:
         write_text(kept, row.to_json() + "\n")
     return row, done
@@ -273,7 +273,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
     row = Row(
         mesh=task.mesh_name,
         sha256=truth.source.sha256,
-        arm=task.arm,
+        arm=task.variant,
         mapping=config.mapping.name,
         varied=task.varied,
         seed=config.seed,

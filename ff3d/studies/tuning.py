@@ -39,7 +39,7 @@ def tune(
     meshes: for validation; Tancik et al. 2020 took Lucy alone. Two studies, out/rates and out/scales, which stop and
     go on as any other does. The best by mean IoU near the surface is written to out/tuned.json, for
     `ff3d benchmark --tuned`. Returns it, {mapping: {"learning_rate": ..., "scale": ...}}, and the studies.
-    After Ctrl-C there is no best, {}, and the same call goes on.
+    After Ctrl-C there is no best, {}, and the same call resumes.
     """
     best: dict[str, dict[str, Any]] = {}
     studies = []

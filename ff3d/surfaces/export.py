@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.formats.writers import WRITERS, save_mesh
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.sampling import sample_surface
@@ -138,7 +138,7 @@ def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000
     share = _barycentric(points, corners)
     blended = np.einsum("nk,nkd->nd", share, normals)
     blended = np.where(blended.any(axis=1, keepdims=True), unit_vectors(blended), mesh.face_normals[face])
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savetxt(temporary, np.concatenate([points, blended], axis=1), fmt=["%.12g"] * 3 + ["%.6f"] * 3)
 
 
@@ -173,7 +173,7 @@ def save_voxels(
             index = np.stack(np.unravel_index(voxels, occupancy.shape), axis=1)
             flat[voxels] = logits(origin + (index + 0.5) * spacing) > 0
             bar.update(len(voxels))
-    with write_whole(path) as temporary, temporary.open("wb") as file:
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, occupancy=occupancy, origin=origin, spacing=np.array(spacing))
     return float(occupancy.mean())
 

@@ -49,9 +49,9 @@ class Line:
 
 
 def write_page(study: Study) -> Path:
-    """Write report.html beside the study's runs, whole or not at all; return its path.
+    """Write report.html beside the study's runs, atomically; return its path.
 
-    The page opens from file://, asks for nothing over the network, and escapes every text it is given. Pictures and
+    The page opens from file://, requests nothing over the network, and escapes every text it is given. Pictures and
     meshes are looked for beside it and in the first seed's run folders; what is not there is left out. Meshes are
     shown with at most 60,000 faces, fewer where there are many; the numbers are those of the whole ones.
     """
@@ -77,7 +77,7 @@ def write_page(study: Study) -> Path:
         failures=[row for row in study.rows if row.failure],
         notes=noted(study),
         legend=LEGEND,
-        names=["ground truth", *plan.arms],
+        names=["ground truth", *plan.variants],
         pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
         charts=_charts(study),
         provenance=provenance(study),
@@ -102,14 +102,14 @@ def _base64(data: bytes) -> str:
 
 
 def _scenes(study: Study) -> list[dict[str, Any]]:
-    """What the viewer draws, a scene a mesh: its camera, the ground truth, and the first seed's mesh of each arm.
+    """What the viewer draws, a scene a mesh: its camera, the ground truth, and the first seed's mesh of each variant.
 
-    In units of the reference's longest side, about its middle. An arm without a mesh is null.
+    In units of the reference's longest side, about its middle. An variant without a mesh is null.
     """
-    most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.arms) + 1) or 1)))
+    most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.variants) + 1) or 1)))
     scenes = []
     for name in study.meshes:
-        rows = [next(iter(study.of(arm, name)), None) for arm in study.plan.arms]
+        rows = [next(iter(study.of(variant, name)), None) for variant in study.plan.variants]
         if not any(row and row.surface for row in rows):
             continue
         reference = study.reference(name)
@@ -224,7 +224,7 @@ def _charts(study: Study) -> list[dict[str, Any]]:
     plan, charts = study.plan, []
     kinds = [kind for kind in CURVES if any(kind in row.iou for row in study.rows)]
     for kind in kinds:
-        lines = [Line(i, arm, curve(study.of(arm), kind)) for i, arm in enumerate(plan.arms)]
+        lines = [Line(i, variant, curve(study.of(variant), kind)) for i, variant in enumerate(plan.variants)]
         charts.append(_chart(kind, "seconds", lines, logarithmic=False))
     numeric = [name for name, values in plan.vary.items() if all(isinstance(it, int | float) for it in values)]
     sizes = {row.parameters for row in study.rows if row.iou}

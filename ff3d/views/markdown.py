@@ -16,12 +16,12 @@ from ff3d.views.tables import LEGEND, noted, provenance, score_text, text_table
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
     """Write report.md, and for each mesh MESH.png and MESH-cuts.png, beside the runs; return their paths.
 
-    Each is whole or not at all. The pictures show the first seed's fits.
+    Each is written atomically. The pictures show the first seed's fits.
     """
-    asked = study.meshes if pictures else []
-    paths = [it for mesh in asked for it in _pictures(study, mesh, progress_bar=progress_bar)]
+    pictured = study.meshes if pictures else []
+    paths = [it for mesh in pictured for it in _pictures(study, mesh, progress_bar=progress_bar)]
     plan = study.plan
-    lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.arms)}", "", f"{plan}.", ""]
+    lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.variants)}", "", f"{plan}.", ""]
     if study.unfinished:
         verb = "fit is" if study.missing == 1 else "fits are"
         lines += [f"Interrupted: {study.missing} {verb} missing or incomplete.", ""]
@@ -47,7 +47,7 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
 
 def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
     """The comparison of a mesh's first fits, and cuts through them."""
-    rows = [rows[0] for arm in study.plan.arms if (rows := study.of(arm, mesh))]
+    rows = [rows[0] for variant in study.plan.variants if (rows := study.of(variant, mesh))]
     places = [study.run(row) for row in rows]
     for place in places:
         study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))

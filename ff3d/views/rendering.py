@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.files import write_whole
+from ff3d.files import write_atomically
 from ff3d.geometry.arrays import Floats, Inside
 from ff3d.geometry.cores import embree_scene
 from ff3d.geometry.triangles import cross_products, unit_vectors
@@ -321,7 +321,7 @@ def error_picture(surface: Surface, truth: Surface, size: Size, inside: Inside, 
     camera, unit = surface.camera, scale * _longest_side(truth.mesh)
     view, wanted = surface.seen(camera, size), truth.seen(camera, size)
     canvas = np.tile(to_linear(WHITE), (*view.mask.shape, 1))
-    # Light varies from sample to sample; the error is asked once a pixel, at one of its samples.
+    # Light varies from sample to sample; the error is queried once a pixel, at one of its samples.
     row, column = np.nonzero(view.mask)
     _, first, pixel = np.unique(row // SAMPLES * size[0] + column // SAMPLES, return_index=True, return_inverse=True)
     error = signed_error(camera.from_view(view.points[first]), truth.mesh, inside) / unit
@@ -409,8 +409,8 @@ def _vector(values: Floats) -> Vector:
 
 
 def save_picture(picture: Picture, path: str | Path) -> None:
-    """Write the picture to `path` as PNG, whole or not at all."""
+    """Write the picture to `path` as PNG, atomically."""
     from PIL import Image
 
-    with write_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

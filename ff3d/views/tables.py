@@ -60,19 +60,21 @@ class Cell:
 
 
 def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
-    """For each arm a cell a column: means over all meshes, or of one. Intervals are 95%, over seeds (Student's t)."""
-    table: dict[str, list[Cell]] = {arm: [] for arm in study.plan.arms}
+    """For each variant a cell a column: means over all meshes or of one; 95% intervals over seeds (Student's t)."""
+    table: dict[str, list[Cell]] = {variant: [] for variant in study.plan.variants}
     for column in COLUMNS:
-        found = {arm: summary(study.of(arm, mesh), column.measure) for arm in table}
-        texts = {arm: format(mean / column.unit, column.form) for arm, (mean, _) in found.items() if not isnan(mean)}
-        ranked = {arm: column.better * found[arm][0] for arm in texts}
-        best = texts[max(ranked, key=lambda arm: ranked[arm])] if ranked and column.better else None
+        found = {variant: summary(study.of(variant, mesh), column.measure) for variant in table}
+        texts = {
+            variant: format(mean / column.unit, column.form) for variant, (mean, _) in found.items() if not isnan(mean)
+        }
+        ranked = {variant: column.better * found[variant][0] for variant in texts}
+        best = texts[max(ranked, key=lambda variant: ranked[variant])] if ranked and column.better else None
         if len(set(texts.values())) == 1:
             best = None  # all alike: none is better
-        for arm, (_, width) in found.items():
-            text = texts.get(arm, NOTHING)
+        for variant, (_, width) in found.items():
+            text = texts.get(variant, NOTHING)
             spread = "" if isnan(width) or not column.better else format(width / column.unit, column.form)
-            table[arm].append(Cell(text, spread, text == best))
+            table[variant].append(Cell(text, spread, text == best))
     return table
 
 
@@ -86,9 +88,9 @@ def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False)
     paper = study.plan.config.preset == "paper"
     heads = ["mapping", *(column.head for column in COLUMNS), *(["paper: uniform", "boundary"] if paper else [])]
     lines = [heads]
-    for arm, line in cells(study, mesh).items():
-        published = [f"{it:.3f}" for it in PAPER.get(arm, ())] or ["", ""]
-        lines.append([arm, *map(written, line), *(published if paper else [])])
+    for variant, line in cells(study, mesh).items():
+        published = [f"{it:.3f}" for it in PAPER.get(variant, ())] or ["", ""]
+        lines.append([variant, *map(written, line), *(published if paper else [])])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     joint, edge = (" | ", "|") if markdown else ("  ", "")
     texts = []
@@ -123,7 +125,7 @@ def latex_table(study: Study) -> str:
     def safe(text: str) -> str:
         return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
 
-    lines = [[safe(arm), *map(written, line)] for arm, line in cells(study).items()]
+    lines = [[safe(variant), *map(written, line)] for variant, line in cells(study).items()]
     heads = [safe(it) for it in ("mapping", *(column.head for column in COLUMNS))]
     body = [rf"{' & '.join(line)} \\" for line in lines]
     rule = rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}"
@@ -147,7 +149,11 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         ("batch", f"{config.optimiser.batch_size:,} points"),
         (
             "learning rates",
-            ", ".join(f"{arm} {_first(study.of(arm)).learning_rate:g}" for arm in plan.arms if study.of(arm)),
+            ", ".join(
+                f"{variant} {_first(study.of(variant)).learning_rate:g}"
+                for variant in plan.variants
+                if study.of(variant)
+            ),
         ),
         ("seeds", ", ".join(map(str, plan.seeds))),
         ("device", all_of(lambda row: row.device)),

@@ -21,7 +21,7 @@ def test_every_combination_is_one_fit_with_its_own_folder(ball):
     tasks = plan.tasks()
     assert len(tasks) == plan.fits == 2 * 2 * 3 * 2
     assert len({task.name for task in tasks}) == len(tasks)
-    assert len(plan.arms) == 2 * 3 * 2
+    assert len(plan.variants) == 2 * 3 * 2
     for task in tasks:
         assert (task.config.mapping.scale, task.config.network.width) == (task.varied["scale"], task.varied["width"])
         assert task.config.budget == Budget(steps=5)
@@ -59,7 +59,7 @@ def test_a_plan_says_how_long_it_takes(ball, seconds, words):
 )
 def test_a_plan_says_on_what_terms_its_arms_are_compared(ball, settings, words):
     plan = make_plan([ball], ("none", "gaussian"), (0,), **settings)
-    assert plan.footing == words
+    assert plan.basis == words
     assert words in str(plan)
     assert f"= {plan.fits} fits" in str(plan)
 

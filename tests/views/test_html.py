@@ -139,7 +139,7 @@ def test_the_page_asks_for_nothing_outside_itself(page, path):
 
 def test_the_tables_hold_every_arm_over_all_meshes_and_for_each(page, study):
     arms = [cells[0] for cells in page.rows if cells[0] != "mapping"]
-    assert arms == study.plan.arms * 3
+    assert arms == study.plan.variants * 3
     means = [float(cells[2].split(" ")[0]) for cells in page.rows if cells[0] != "mapping"]
     for mean, (arm, mesh) in zip(means, [(it, name) for name in (None, "ball", "box") for it in arms[:4]], strict=True):
         values = {}
@@ -166,12 +166,12 @@ def test_a_failed_fit_shows_its_reason_and_has_no_mesh(page, path, study):
     assert [it is None for it in ball["meshes"]] == [False] * 5
     assert [it is None for it in box["meshes"]] == [False] * 4 + [True]
     radios = [attrs["value"] for tag, attrs in page.tags if tag == "input" and attrs["type"] == "radio"]
-    assert radios == ["ground truth", *study.plan.arms]
+    assert radios == ["ground truth", *study.plan.variants]
 
 
 def test_the_geometry_decodes_to_the_meshes_within_quantisation(page, study):
     scene = page.scenes[0]
-    runs = [study.run(study.of(arm, "ball")[0]) for arm in study.plan.arms]
+    runs = [study.run(study.of(arm, "ball")[0]) for arm in study.plan.variants]
     for packed, path in zip(scene["meshes"], [study.plan.meshes[0], *(it / "mesh.ply" for it in runs)], strict=True):
         mesh = load_mesh(path)
         vertices, faces, normals = decoded(scene, packed)
