@@ -41,7 +41,8 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
     path.write_bytes(b"old")
     code = (
         "import sys, time; from ff3d.files import write_atomically\n"
-        "with write_atomically(sys.argv[1]) as t:\n    t.write_bytes(b'half')\n    print('in', flush=True)\n    time.sleep(60)\n"
+        "with write_atomically(sys.argv[1]) as t:\n    t.write_bytes(b'half')\n"
+        "    print('in', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
