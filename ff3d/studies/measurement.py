@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ff3d.geometry.arrays import Floats, Labels, Points
 from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
+from ff3d.geometry.triangles import unit_vectors
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.metrics import LabelledPoints, Overlap, SurfaceMetrics, overlap, remarks, surface_distances
 from ff3d.points.test_sets import TEST_KINDS, test_points
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RESOLUTION, FINEST = 256, 2048  # cells along the longest side of an extracted mesh: the usual, the most chosen unasked
 CELLS_ACROSS = 1.5  # of the thinnest part that is to be found
+THINNEST = 1e-4  # sizes: what is thinner is taken to be so thin
 THIN_SHARE = 0.05  # of the area that may be thinner
 WALLS = 256  # pieces, along the longest side, into which a reference is cut where hidden walls meet the rest
 FAR_LARGER = 50  # times: from there on boxes are not those of one shape, even where they meet
@@ -128,33 +130,29 @@ def check_boxes(field: ArrayLike, reference: ArrayLike) -> None:
     )
 
 
-def thickness(mesh: trimesh.Trimesh, oracle: Oracle, *, share: float = THIN_SHARE, count: int = 2000) -> float:
-    """How thick a shape is where it is thin: all but `share` of its area has no less inside under it. Input units.
+def thickness(
+    mesh: trimesh.Trimesh, oracle: Oracle, *, most: float, share: float = THIN_SHARE, count: int = 1000
+) -> float:
+    """How thick a shape is where it is thin: all but `share` of its area has more inside under it. Input units.
 
-    Seen from `count` points of the surface, straight in, in steps of a fifth: within that of the true thickness.
-    Infinite where all is thicker than half of the longest side, or nothing is inside.
+    Seen from `count` points of the surface, straight in, in steps of a fifth from `THINNEST` of its size: right to
+    that. Infinite if it is more than `most`, or if nothing of the surface has inside on one side alone.
     """
     surface = Surface.of(mesh)
     points, faces = surface.sample(count, np.random.default_rng(0))
-    normals = surface.crosses[faces]
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = normals / np.where(length > 0, length, 1)
+    normals = unit_vectors(surface.crosses[faces])
     size = float(np.ptp(surface.corners.reshape(-1, 3), axis=0).max())
-    depths = size * 1e-6 * 1.2 ** np.arange(73)  # up to half the size
-    inward = oracle(points - depths[0] * normals)
-    outward = oracle(points + depths[0] * normals)
-    known = inward != outward
+    lift = THINNEST / 100 * size * normals
+    inward = oracle(points - lift)
+    known = inward != oracle(points + lift)
     points, normals = points[known], np.where(inward[known, None], -1.0, 1.0) * normals[known]
     if not len(points):
         return math.inf
-    deep = np.full(len(points), math.inf)
-    active = np.arange(len(points))
-    for depth in depths[1:]:
+    depth, deep, active = THINNEST * size, np.full(len(points), math.inf), np.arange(len(points))
+    while depth < 1.2 * most and len(active):
         inside = oracle(points[active] + depth * normals[active])
         deep[active[~inside]] = depth
-        active = active[inside]
-        if not len(active):
-            break
+        active, depth = active[inside], 1.2 * depth
     return float(np.quantile(deep, share, method="lower"))
 
 
@@ -164,8 +162,8 @@ def _resolution(
     """The resolution at which a shape as thin as the reference is found, and a note if it is not the usual one."""
     if isinstance(reference.oracle, PointCloudOracle) or not any(found.found for found in overlaps.values()):
         return RESOLUTION, None
-    thin = thickness(reference.mesh, reference.oracle)
     longest = float(np.ptp(field.bounds, axis=0).max())
+    thin = thickness(reference.mesh, reference.oracle, most=CELLS_ACROSS * longest / RESOLUTION)
     needed = math.ceil(CELLS_ACROSS * longest / thin)
     if needed <= RESOLUTION:
         return RESOLUTION, None

@@ -61,14 +61,13 @@ def test_the_separating_reference_of_overlapping_boxes_has_the_area_of_their_uni
 @pytest.mark.parametrize("thick", [0.002, 0.05])
 def test_the_thickness_of_a_plate_is_found(thick):
     plate = load_surface(trimesh.creation.box((1, 1, thick)))
-    assert thickness(plate.mesh, plate.oracle) == pytest.approx(thick, rel=0.25)
+    assert thickness(plate.mesh, plate.oracle, most=0.1) == pytest.approx(thick, rel=0.25)
 
 
 def test_what_is_thick_everywhere_has_no_thickness_to_heed():
     ball = load_surface(trimesh.creation.icosphere(subdivisions=3))
-    assert thickness(ball.mesh, ball.oracle) == math.inf or thickness(ball.mesh, ball.oracle) > 0.5
-    nothing = load_surface(trimesh.creation.icosphere(subdivisions=2))
-    assert thickness(nothing.mesh, lambda points: np.zeros(len(points), dtype=bool)) == math.inf
+    assert thickness(ball.mesh, ball.oracle, most=0.5) == math.inf
+    assert thickness(ball.mesh, lambda points: np.zeros(len(points), dtype=bool), most=0.5) == math.inf
 
 
 def test_a_thin_plate_is_extracted_finely_enough_to_be_measured():
