@@ -1,1 +1,1 @@
-"""Pictures, tables and pages of what was computed; nothing is computed here."""
+"""Pictures, tables and pages of results; they train and measure nothing."""

@@ -18,14 +18,14 @@ from ff3d.views.rendering import (
     WHITE,
     Camera,
     Picture,
-    Surface,
+    Scene,
     Vector,
     View,
     clay_picture,
-    developed,
+    default_camera,
     error_color,
     error_picture,
-    framed,
+    to_pixels,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ GREY = (0.38, 0.38, 0.42)
 PANEL = (0.955, 0.955, 0.96)
 FRAME = (0.93, 0.55, 0.10)
 CUT = (0.45, 0.56, 0.70)
-# What Pillow's own font lacks, written in letters that it has.
+# Characters that Pillow's default font lacks, in ones that it has: times, dashes, minus, sigma, gamma, squared
 PLAIN = {0xD7: "x", 0x2013: "-", 0x2014: "-", 0x2212: "-", 0x3C3: "sigma", 0x3B3: "gamma", 0xB2: "^2"}
 
 
@@ -66,13 +66,13 @@ def comparison_picture(
     region: tuple[float, float] | None = None,
     progress: bool = False,
 ) -> Picture:
-    """The reference and each reconstruction side by side, by one camera: whole, close up, and where each is wrong.
+    """The reference and each reconstruction side by side, from one camera: in full, close up, and with its errors.
 
-    caption: under the reference, as each entry's under its own.  camera: None frames the reference.  panel: pixels,
-    the side of each picture.  scale: see `render_error`.  zoom: of the close-up row; 0 leaves the row out.  region:
-    the close-up's middle, in view widths right and up of the camera's; None takes the most detailed part of the
-    reference.  progress: show a tqdm bar.
-    Text is Latin: the font is Pillow's own, so the picture is the same on each machine.
+    caption: below the reference; each entry has its own.  camera: None frames the reference.  panel: pixels, the side
+    of each picture.  scale: see `render_error`.  zoom: of the close-up row; 0 leaves the row out.  region: the middle
+    of the close-up, in view widths right and up of the camera's; None takes the most detailed part of the reference.
+    progress: show a tqdm bar.
+    Text is Latin: the font is Pillow's default, so that the picture is the same on every machine.
     Returns uint8 (height, width, 3); an entry without a mesh is an empty panel with its reason.
     Raises ValueError for a reference without faces, panel < 240, or 0 < zoom < 1.
     """
@@ -81,9 +81,9 @@ def comparison_picture(
     if zoom and zoom < 1:
         raise ValueError(f"zoom must be 0, for no close-up, or at least 1, got {zoom}")
     size = (panel, panel)
-    camera = camera or framed(reference, size)
-    truth = Surface(reference, camera)
-    columns = [truth, *(None if entry.mesh is None else Surface(entry.mesh, camera) for entry in entries)]
+    camera = camera or default_camera(reference, size)
+    truth = Scene(reference, camera)
+    columns = [truth, *(None if entry.mesh is None else Scene(entry.mesh, camera) for entry in entries)]
     names = [("Ground truth", caption), *((entry.name, entry.caption) for entry in entries)]
     gap, top = 16, 24 + 40 * bool(title) + 28 * bool(subtitle)
     lines = max(text.count("\n") + 1 for _, text in names)
@@ -94,22 +94,22 @@ def comparison_picture(
     sheet = _Sheet(gap + len(columns) * (panel + gap), rows[-1] + panel + gap)
     sheet.text(title, gap, 16, 30, room=sheet.width - 2 * gap)
     sheet.text(subtitle, gap, 16 + 40 * bool(title), 18, room=sheet.width - 2 * gap, fill=GREY)
-    spot = region or (_detail(truth.seen(camera, (96, 96)), zoom) if zoom else (0.0, 0.0))
+    spot = region or (_detail(truth.view(camera, (96, 96)), zoom) if zoom else (0.0, 0.0))
     pairs = tqdm(list(zip(columns, names, strict=True)), desc="picture", unit=" columns", disable=not progress)
-    for i, (surface, (name, below)) in enumerate(pairs):
+    for i, (scene, (name, below)) in enumerate(pairs):
         x = gap + i * (panel + gap)
         sheet.text(name, x + panel // 2, top, 22, room=panel, anchor="ma")
         sheet.text(below, x + panel // 2, rows[0] + panel + 8, 18, room=panel, anchor="ma", fill=GREY)
-        if surface is None:
+        if scene is None:
             for row in rows:
                 sheet.note((entries[i - 1].reason or "no surface") if row == rows[0] else "", x, row, panel)
             continue
-        sheet.paste(clay_picture(surface, surface.seen(camera, size)), x, rows[0])
+        sheet.paste(clay_picture(scene, scene.view(camera, size)), x, rows[0])
         if zoom:
-            sheet.paste(clay_picture(surface, surface.seen(camera.closeup(*spot, zoom), size)), x, rows[1])
+            sheet.paste(clay_picture(scene, scene.view(camera.closeup(*spot, zoom), size)), x, rows[1])
             sheet.frame(x, rows[0], panel, spot, zoom)
         if i:
-            sheet.paste(error_picture(surface, truth, size, inside, scale), x, rows[-1])
+            sheet.paste(error_picture(scene, truth, size, inside, scale), x, rows[-1])
         else:
             sheet.legend(x, rows[-1], panel, scale)
     return np.asarray(sheet.image)
@@ -166,11 +166,11 @@ def section_picture(
     title: str = "",
     panel: int = 360,
 ) -> Picture:
-    """A cut through the middle of the box: what is inside, by the reference and by each entry, and where each is wrong.
+    """A cut through the middle of the box: what is inside, by the reference and by each entry, and the errors of each.
 
     entries: names, and points (n, 3) -> bool (n,).  inside: the reference's.  bounds: the box (2, 3) that is shown.
     axis: which the cut is across; None takes the box's shortest side, whose cut is the largest.
-    Colours are those of `comparison_picture`: blue is lacking, red is too much.
+    Colours are those of `comparison_picture`: blue is missing, red is extra.
     Returns uint8 (height, width, 3).
     """
     low, high = np.asarray(bounds, dtype=np.float64)
@@ -185,12 +185,12 @@ def section_picture(
     gap, top = 16, 20 + 44 * bool(title)
     sheet = _Sheet(gap + (len(entries) + 1) * (panel + gap), top + 34 + rows + gap)
     sheet.text(title, gap, 14, 24, room=sheet.width - 2 * gap)
-    lacking, extra = (developed(np.tile(error_color(np.array([sign])), (2, 2, 1)))[0, 0] for sign in (-1.0, 1.0))
+    missing, extra = (to_pixels(np.tile(error_color(np.array([sign])), (2, 2, 1)))[0, 0] for sign in (-1.0, 1.0))
     truth = inside(points.reshape(-1, 3)).reshape(rows, columns)
-    for i, (name, says) in enumerate([("Ground truth", None), *entries]):
-        answer = truth if says is None else says(points.reshape(-1, 3)).reshape(rows, columns)
-        picture = np.where(answer[..., None], np.array(_bytes(CUT)), np.array(_bytes(PANEL)))
-        picture[truth & ~answer], picture[answer & ~truth] = lacking, extra
+    for i, (name, contains) in enumerate([("Ground truth", None), *entries]):
+        filled = truth if contains is None else contains(points.reshape(-1, 3)).reshape(rows, columns)
+        picture = np.where(filled[..., None], np.array(_bytes(CUT)), np.array(_bytes(PANEL)))
+        picture[truth & ~filled], picture[filled & ~truth] = missing, extra
         x = gap + i * (panel + gap) + (panel - columns) // 2
         sheet.text(name, gap + i * (panel + gap) + panel // 2, top, 22, room=panel, anchor="ma")
         sheet.paste(picture.astype(np.uint8), x, top + 34)
@@ -198,7 +198,7 @@ def section_picture(
 
 
 def _detail(view: View, zoom: float) -> tuple[float, float]:
-    """The middle of the close-up, in view widths, that holds the most bends of the surface that are not outlines."""
+    """The middle of the close-up with the most detail: bends of the surface that are not outlines. In view widths."""
     rows, columns = view.mask.shape
     normals = np.zeros((rows, columns, 3))
     normals[view.mask] = view.normals
@@ -246,7 +246,7 @@ class _Sheet:
             self.draw.text(at, rest, fill=_bytes(fill), font=font, anchor=anchor)
 
     def note(self, text: str, x: int, y: int, panel: int) -> None:
-        """An empty panel that says why."""
+        """An empty panel with the reason."""
         box = (x + 8, y + 8, x + panel - 8, y + panel - 8)
         self.draw.rounded_rectangle(box, 12, fill=_bytes(PANEL))
         lines = textwrap.wrap(text, max(8, panel // 11), max_lines=max(1, panel // 40))
@@ -260,18 +260,18 @@ class _Sheet:
         self.draw.rectangle((x + box[0], y + box[1], x + box[2], y + box[3]), outline=_bytes(FRAME), width=2)
 
     def legend(self, x: int, y: int, panel: int, scale: float) -> None:
-        """What the error colours mean."""
+        """The key to the error colours."""
         left, width, top = x + panel // 12, panel - panel // 6, y + panel // 3
-        self.text("Where each surface is wrong", x + panel // 2, top - 52, 20, room=width, anchor="ma")
-        bar = developed(np.repeat(error_color(np.linspace(-1, 1, 2 * width))[None], 2 * 24, axis=0))
+        self.text("Error of each surface", x + panel // 2, top - 52, 20, room=width, anchor="ma")
+        bar = to_pixels(np.repeat(error_color(np.linspace(-1, 1, 2 * width))[None], 2 * 24, axis=0))
         self.paste(bar, left, top)
         percent = f"{100 * scale:.3g}%"
-        for i, words in enumerate((f"-{percent}\nmissing", "0\nright", f"+{percent}\nextra")):
+        for i, words in enumerate((f"-{percent}\nmissing", "0\ncorrect", f"+{percent}\nextra")):
             self.text(words, left + width * i / 2, top + 32, 17, room=width // 3, anchor=("la", "ma", "ra")[i])
         about = "signed distance to the ground truth,\nin % of its longest side"
         self.text(about, x + panel // 2, top + 92, 15, room=width, anchor="ma", fill=GREY)
         self.draw.rectangle((left, top + 150, left + 24, top + 168), fill=_bytes(GHOST))
-        self.text("absent altogether", left + 34, top + 149, 16, room=width - 34)
+        self.text("nothing there", left + 34, top + 149, 16, room=width - 34)
 
 
 def _bytes(color: Vector) -> tuple[int, int, int]:

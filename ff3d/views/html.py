@@ -1,4 +1,4 @@
-"""A study -> one HTML file: tables, pictures, the meshes to turn in 3D, the curves; nothing is fetched."""
+"""A study to one HTML file: tables, pictures, the meshes in 3D, curves; the page fetches nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
 
-FACES = 60_000  # of a mesh in the page, so that six of them stay under 12 MB
-FEWEST = 12_000  # however many meshes there are
-CORNERS = 60_000  # vertices of a mesh in the page beyond which sharp edges are shaded round, for the same reason
-SCALE = 0.01  # error of full colour, as a share of the longest side; as in the picture
+FACES = 60_000  # of a mesh in the page at most, so that six of them stay under 12 MB
+FEWEST = 12_000  # of each, however many meshes there are
+CORNERS = 60_000  # vertices of a mesh in the page; with more, sharp edges are shaded smooth, for the same reason
+SCALE = 0.01  # the error of full colour, as a share of the longest side; as in the picture
 CURVES = ("uniform", "boundary_face")
 TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)  # of IoU
 PERFECT = 1e-5  # 1 - IoU at the upper edge of a chart, where it would be infinitely far
@@ -51,9 +51,9 @@ class Line:
 def write_page(study: Study) -> Path:
     """Write report.html beside the study's runs, atomically; return its path.
 
-    The page opens from file://, requests nothing over the network, and escapes every text it is given. Pictures and
-    meshes are looked for beside it and in the first seed's run folders; what is not there is left out. Meshes are
-    shown with at most 60,000 faces, fewer where there are many; the numbers are those of the whole ones.
+    The page opens from file://, requests nothing over the network, and escapes every text. Pictures are read from
+    beside it and meshes from the first seed's run folders; those that are absent are left out. Meshes are shown with
+    at most 60,000 faces, fewer if there are many meshes; the numbers are those of the meshes as they were extracted.
     """
     import jinja2
     from markupsafe import Markup
@@ -93,7 +93,7 @@ def write_page(study: Study) -> Path:
 
 
 def _hash(text: str) -> str:
-    """What a Content-Security-Policy calls this very script, so that no other runs."""
+    """The source of a Content-Security-Policy that allows this script and no other."""
     return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
 
 
@@ -102,9 +102,9 @@ def _base64(data: bytes) -> str:
 
 
 def _scenes(study: Study) -> list[dict[str, Any]]:
-    """What the viewer draws, a scene a mesh: its camera, the ground truth, and the first seed's mesh of each variant.
+    """The viewer's data, one scene for each mesh: camera, ground truth, and the first seed's mesh of each variant.
 
-    In units of the reference's longest side, about its middle. An variant without a mesh is null.
+    In units of the reference's longest side, about its middle. A variant without a mesh is null.
     """
     most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.variants) + 1) or 1)))
     scenes = []
@@ -164,15 +164,15 @@ def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = N
 
 
 def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
-    """Faces (f, 3) into new vertices, which old vertex each of those (v,) is, and its normal (v, 3) int8.
+    """Vertices split at sharp edges: faces (f, 3), the old vertex (v,) of each new one, its normal (v, 3) int8.
 
-    A vertex is one for the faces that its mean normal suits, and its own for each that turns away by more than the
-    crease: edges that are sharp stay sharp.
+    Faces share a vertex if its mean normal is within the crease angle of theirs; each other face gets a copy with the
+    face's normal.
     """
     corners = vertices[faces]
     ahead, back = (unit_vectors(np.roll(corners, -turn, axis=1) - corners) for turn in (1, 2))
     flat = unit_vectors(np.cross(ahead[:, 0], back[:, 0]))
-    # by angle: so the faces of a box weigh the same at its corner, whichever way they are cut in two
+    # weighted by angle, so that the sides of a box weigh the same at its corner however they are triangulated
     weights = (flat[:, None] * np.arccos(np.clip((ahead * back).sum(axis=2), -1, 1))[:, :, None]).reshape(-1, 3)
     smooth = unit_vectors(sums_by_index(faces.reshape(-1), weights, len(vertices)))
     normals = np.rint(127 * smooth).astype(np.int8)
@@ -187,10 +187,10 @@ def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
 
 
 def _small(mesh: Trimesh, most: int) -> Trimesh:
-    """The mesh with at most so many faces, to look at: it need not stay closed, which is why this takes no 20 s.
+    """The mesh with at most `most` faces, for display: it need not stay closed, which saves 20 s.
 
-    By quadrics, as `surfaces.cleaning.simplify`, but unchecked; triangles that share no corners, which quadrics would
-    collapse into holes, by merging the vertices in each cell of a grid.
+    By quadrics, as `surfaces.cleaning.simplify`, but unchecked; a mesh whose triangles share no corners, which quadrics
+    would tear, by merging the vertices in each cell of a grid.
     """
     import fast_simplification
     import trimesh
@@ -200,7 +200,7 @@ def _small(mesh: Trimesh, most: int) -> Trimesh:
     vertices, number = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
     faces = number.reshape(-1)[np.asarray(mesh.faces)]
     low, side = mesh.bounds[0], float(mesh.extents.max())
-    unit = (vertices - low) / side  # quadrics hold lengths against constants
+    unit = (vertices - low) / side  # quadrics compare lengths with constants
     if len(vertices) < len(faces):
         found, kept = fast_simplification.simplify(unit, faces.astype(np.int32), target_count=most)[:2]
         if 0 < len(kept) <= most:
@@ -283,7 +283,7 @@ def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool)
 
 
 def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The marks of an axis but for those whose words would overlap with the one before."""
+    """The marks of an axis without those whose text would overlap with the one before."""
     kept = marks[:1]
     for text, at in marks[1:]:
         if at - kept[-1][1] > 12:
@@ -292,7 +292,11 @@ def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def _round_steps(end: float) -> list[float]:
-    """Round numbers from 0 to `end`, three to seven of them."""
+    """Three to seven round numbers from 0 to `end`.
+
+    >>> _round_steps(20.0)
+    [0.0, 5.0, 10.0, 15.0, 20.0]
+    """
     power = 10.0 ** math.floor(math.log10(end))
     step = next(share * power for share in (0.2, 0.5, 1.0, 2.0) if end / (share * power) < 6)
     return [float(f"{index * step:.6g}") for index in range(int(end / step * (1 + 1e-9)) + 1)]

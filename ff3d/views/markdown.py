@@ -1,4 +1,4 @@
-"""A study -> tables for the terminal, Markdown, CSV and LaTeX, and report.md with its pictures; computes nothing."""
+"""A study to report.md, with a table and pictures for each mesh."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ff3d.views.tables import LEGEND, noted, provenance, score_text, text_table
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
     """Write report.md, and for each mesh MESH.png and MESH-cuts.png, beside the runs; return their paths.
 
-    Each is written atomically. The pictures show the first seed's fits.
+    Files are written atomically. The pictures show the first seed's fits.
     """
     pictured = study.meshes if pictures else []
-    paths = [it for mesh in pictured for it in _pictures(study, mesh, progress_bar=progress_bar)]
+    paths = [path for mesh in pictured for path in _pictures(study, mesh, progress_bar=progress_bar)]
     plan = study.plan
     lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.variants)}", "", f"{plan}.", ""]
     if study.unfinished:
@@ -34,7 +34,7 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
     if failures:
         lines += ["## Failed", "", *failures, ""]
     if notes := noted(study):
-        lines += ["## To be known", "", *(f"- {note}" for note in notes), ""]
+        lines += ["## Notes", "", *(f"- {note}" for note in notes), ""]
     spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
     lines += ["## Legend and provenance", "", LEGEND + spread, ""]
     lines += [f"- {name}: {value}" for name, value in provenance(study)]
@@ -46,11 +46,11 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
 
 
 def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
-    """The comparison of a mesh's first fits, and cuts through them."""
+    """Write the comparison of a mesh's first fits, and cuts through them; return the paths, none without a field."""
     rows = [rows[0] for variant in study.plan.variants if (rows := study.of(variant, mesh))]
-    places = [study.run(row) for row in rows]
-    for place in places:
-        study.storage.fetch(*(f"{place.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
+    folders = [study.run(row) for row in rows]
+    for folder in folders:
+        study.storage.fetch(*(f"{folder.name}/{name}" for name in ("mesh.ply", "field.safetensors")))
     paths = study.folder / f"{mesh}.png", study.folder / f"{mesh}-cuts.png"
     if not any(row.iou for row in rows):
         return []
@@ -58,11 +58,11 @@ def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
     entries = [
         Entry(
             row.arm,
-            load_mesh(place / "mesh.ply") if row.surface else None,
+            load_mesh(folder / "mesh.ply") if row.surface else None,
             f"IoU {score_text(row, 'uniform')} / {score_text(row, 'boundary_face')}" if row.iou else "",
             row.failure or "",
         )
-        for row, place in zip(rows, places, strict=True)
+        for row, folder in zip(rows, folders, strict=True)
     ]
     image = comparison_picture(
         truth.mesh,
@@ -74,7 +74,9 @@ def _pictures(study: Study, mesh: str, *, progress_bar: bool) -> list[Path]:
     )
     save_picture(image, paths[0])
     fields = [
-        (row.arm, load_field(place / "field.safetensors")) for row, place in zip(rows, places, strict=True) if row.iou
+        (row.arm, load_field(folder / "field.safetensors"))
+        for row, folder in zip(rows, folders, strict=True)
+        if row.iou
     ]
     cuts = section_picture(
         [(name, field.contains) for name, field in fields],

@@ -1,7 +1,7 @@
-"""A mesh to a picture, by ray casting on the CPU: no window, no OpenGL; the same input gives the same bytes.
+"""Pictures of meshes by ray casting on the CPU: no window, no OpenGL; the same input gives the same bytes.
 
 Everything is computed in the camera's frame: x right, y up, z towards the eye, the target at the origin, the view
-one unit wide. So embree's float32 rays see the same numbers wherever the mesh lies and however large it is.
+one unit wide. So embree's float32 rays get the same numbers wherever the mesh lies and however large it is.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ CLAY = (0.80, 0.765, 0.725)
 INNER = (0.30, 0.24, 0.25)  # the back of a face, seen through a hole: a factor on its linear colour
 RIGHT = (0.90, 0.90, 0.89)
 EXTRA = (0.84, 0.12, 0.10)
-LACKING = (0.10, 0.30, 0.86)
-GHOST = (0.60, 0.76, 1.0)  # what the reference has and the mesh has not
-
+MISSING = (0.10, 0.30, 0.86)
+GHOST = (0.60, 0.76, 1.0)  # where the reference has a surface and the mesh has none
 
 SAMPLES = 2  # per pixel and axis, box-filtered
 CREASE = math.cos(math.radians(40))  # a corner whose face turns further from the smooth normal stays sharp
@@ -42,6 +41,7 @@ SKY_RAYS = 4  # per sample, so 16 per pixel, and 64 in each mean
 SKY_REACH = 0.3  # how far a neighbour darkens, in view widths
 LIGHTS = np.array([[1.10, 1.07, 1.02], [0.17, 0.18, 0.20], [0.35, 0.35, 0.35], [0.30, 0.30, 0.30]])
 LIFT = 5e-5  # where secondary rays start above the surface, in view widths
+DITHER = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's 4 x 4: neighbours far apart
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Camera:
     """A perspective camera; lengths in input units.
 
     target: the point in the middle of the view.  width: of the view, at the target.  direction: from the target to
-    the eye, any length.  field_of_view: degrees, over the width.  shift, zoom: the part of the view that is drawn:
+    the eye, any length.  field_of_view: degrees, across the width.  shift, zoom: the part of the view that is drawn:
     its middle, in view widths right and up of the target, and its magnification.
     """
 
@@ -85,9 +85,9 @@ class Camera:
     ) -> Camera:
         """The nearest camera from that side that has all the given points in view.
 
-        bounds: (2, 3), a box to be in view whole; or (n, 3), n > 2, the points themselves (a tighter fit).  azimuth,
+        bounds: (2, 3), a box to be in view; or (n, 3), n > 2, the points themselves (a tighter fit).  azimuth,
         elevation: degrees; 0, 0 looks along -z at a mesh whose up is +y (along +y where up is +z), and a positive
-        azimuth moves the eye to +x.  aspect: width over height.  margin: left free at each side, of the whole.
+        azimuth moves the eye to +x.  aspect: width over height.  margin: the share of the view left free at each side.
         Raises ValueError where the points are not finite or all the same.
         """
         points = np.asarray(bounds, dtype=np.float64)
@@ -96,7 +96,7 @@ class Camera:
         low, high = points.min(axis=0), points.max(axis=0)
         size = float((high - low).max())
         if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"bounds must be finite and of some size, got {low} to {high}")
+            raise ValueError(f"bounds must be finite and not a single point, got {low} to {high}")
         if len(points) == 2:
             points = np.stack(np.meshgrid(*points.T), axis=-1).reshape(-1, 3)
         axis = np.asarray(up, dtype=np.float64) / np.linalg.norm(up)
@@ -142,19 +142,19 @@ class Camera:
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees of a surface: one row per sample that hits, in the order of `mask`'s True cells."""
+    """What a camera sees of a mesh: one row for each sample that hits it, in the order of the True cells of `mask`."""
 
     mask: NDArray[np.bool_]  # (rows, columns), samples
     depth: Floats  # (rows, columns), distance from the eye, inf where nothing is hit
     points: Floats  # (n, 3)
     normals: Floats  # (n, 3), smooth, towards the eye
-    flat: Floats  # (n, 3), the face's own, towards the eye
+    flat: Floats  # (n, 3), of the face, towards the eye
     to_eye: Floats  # (n, 3)
     back: NDArray[np.bool_]  # (n,), the face is seen from behind
 
 
-class Surface:
-    """A mesh in a camera's frame, with its ray tree and smooth normals; `seen` by that camera or its close-ups."""
+class Scene:
+    """A mesh in a camera's frame, with its ray tree and smooth normals, for views by that camera or its close-ups."""
 
     def __init__(self, mesh: Trimesh, camera: Camera):
         import igl
@@ -177,7 +177,7 @@ class Surface:
         distances: NDArray[np.float32] = self._scene.run(origins, directions, far, query="DISTANCE")
         return distances
 
-    def seen(self, camera: Camera, size: Size) -> View:
+    def view(self, camera: Camera, size: Size) -> View:
         """The samples of a picture of `size` (width, height)."""
         columns, rows = size[0] * SAMPLES, size[1] * SAMPLES
         eye, rays = camera.rays(columns, rows)
@@ -212,12 +212,12 @@ class Surface:
             return np.zeros((0, 3)), np.zeros((0, 1))
         n, key = view.normals, unit_vectors(np.array([-0.55, 0.75, 0.65]))
         start, flat = (view.points + LIFT * view.flat).astype(np.float32), view.flat.astype(np.float32)
-        # Each 4 x 4 samples share one even set of directions; the box over them below leaves no grain.
+        # Every 4 x 4 samples share one even set of directions; the mean over them below leaves no grain.
         row, column = np.nonzero(view.mask)
         cell = (row % 4) * 4 + column % 4
-        table = _sky(16 * SKY_RAYS).reshape(SKY_RAYS, 16, 3)[:, np.argsort(_DITHER)].astype(np.float32)
+        table = _sky(16 * SKY_RAYS).reshape(SKY_RAYS, 16, 3)[:, np.argsort(DITHER)].astype(np.float32)
         disc = (key + 0.10 * table[0] * [1, 1, 0]).astype(np.float32)
-        tangents, sky = _tangents(n.astype(np.float32)), np.zeros(len(n))
+        tangents, sky = _frames(n.astype(np.float32)), np.zeros(len(n))
         for local in table:
             ray = np.einsum("nk,nkj->nj", local[cell], tangents)
             free = (self.cast(start, ray, SKY_REACH) / SKY_REACH) ** 0.7
@@ -244,17 +244,17 @@ def render(
 ) -> Picture:
     """A picture of the mesh as lit clay; faces that are seen from behind, through a hole, are darker.
 
-    camera: None frames the whole mesh.  size: (width, height) in pixels.  color, ground: of the clay and of the
+    camera: None frames the mesh.  size: (width, height) in pixels.  color, ground: of the clay and of the
     background, sRGB in 0..1.  Returns uint8 (height, width, 3); only background where the mesh has no faces.
     Raises ValueError for a vertex that is not finite.
     """
-    camera = camera or framed(mesh, size)
-    surface = Surface(mesh, camera)
-    return clay_picture(surface, surface.seen(camera, size), color, ground)
+    camera = camera or default_camera(mesh, size)
+    scene = Scene(mesh, camera)
+    return clay_picture(scene, scene.view(camera, size), color, ground)
 
 
-def framed(mesh: Trimesh, size: Size) -> Camera:
-    """The camera that has the whole mesh in view; size: (width, height) of the picture, pixels."""
+def default_camera(mesh: Trimesh, size: Size) -> Camera:
+    """The camera that has all of the mesh in view; size: (width, height) of the picture, pixels."""
     if not len(mesh.faces):
         return Camera((0.0, 0.0, 0.0), 1.0)
     used = np.zeros(len(mesh.vertices), dtype=bool)
@@ -262,19 +262,19 @@ def framed(mesh: Trimesh, size: Size) -> Camera:
     return Camera.framing(mesh.vertices[used], aspect=size[0] / size[1])
 
 
-def clay_picture(surface: Surface, view: View, color: Vector = CLAY, ground: Vector = WHITE) -> Picture:
-    """What `surface` shows in `view` as lit clay; see `render`."""
-    light, gloss = surface.light(view)
+def clay_picture(scene: Scene, view: View, color: Vector = CLAY, ground: Vector = WHITE) -> Picture:
+    """A view of the scene as lit clay; see `render`."""
+    light, gloss = scene.light(view)
     canvas = np.tile(to_linear(ground), (*view.mask.shape, 1))
     albedo = np.where(view.back[:, None], to_linear(color) * INNER, to_linear(color))
     canvas[view.mask] = albedo * light + gloss
-    return developed(canvas)
+    return to_pixels(canvas)
 
 
 def signed_error(points: ArrayLike, reference: Trimesh, inside: Inside) -> Floats:
-    """How far each point (n, 3) lies from the reference's surface, (n,), input units: positive outside, negative in.
+    """The signed distance (n,) of points (n, 3) to the reference's surface, input units: positive outside.
 
-    The distance is exact; the sign is the oracle's: `inside` maps points (n, 3) to bool (n,), input coordinates.
+    The distance is exact; the sign is that of `inside`, the oracle: points (n, 3) -> bool (n,), input coordinates.
     """
     import igl
 
@@ -290,7 +290,7 @@ def signed_error(points: ArrayLike, reference: Trimesh, inside: Inside) -> Float
 
 def _longest_side(reference: Trimesh) -> float:
     if not len(reference.faces):
-        raise ValueError("reference must have faces, got none: there is no distance to nothing")
+        raise ValueError("reference must have faces, got none: there is no surface to measure to")
     return float(reference.extents.max())
 
 
@@ -305,49 +305,46 @@ def render_error(
 ) -> Picture:
     """A picture of the mesh, coloured by `signed_error` where the camera sees it.
 
-    White where it is right, red where it stands out of the reference, blue where it lies inside; full colour at
+    White where it agrees with the reference, red where it lies outside of it, blue where inside; full colour at
     `scale` times the reference's longest side.  A veil of light blue shows the parts of the reference that the camera
-    would see where the mesh has nothing, or only something more than 5 `scale` further behind.  camera: None frames
-    the reference.  Returns uint8 (height, width, 3).
+    would see where the mesh has nothing, or something more than 5 `scale` further behind.  camera: None frames the
+    reference.  Returns uint8 (height, width, 3).
     """
-    camera = camera or framed(reference, size)
-    return error_picture(Surface(mesh, camera), Surface(reference, camera), size, inside, scale)
+    camera = camera or default_camera(reference, size)
+    return error_picture(Scene(mesh, camera), Scene(reference, camera), size, inside, scale)
 
 
-def error_picture(surface: Surface, truth: Surface, size: Size, inside: Inside, scale: float) -> Picture:
-    """`surface` coloured by its distance to `truth`; see `render_error`."""
+def error_picture(scene: Scene, truth: Scene, size: Size, inside: Inside, scale: float) -> Picture:
+    """The scene coloured by its distance to `truth`; see `render_error`."""
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
-    camera, unit = surface.camera, scale * _longest_side(truth.mesh)
-    view, wanted = surface.seen(camera, size), truth.seen(camera, size)
+    camera, unit = scene.camera, scale * _longest_side(truth.mesh)
+    view, expected = scene.view(camera, size), truth.view(camera, size)
     canvas = np.tile(to_linear(WHITE), (*view.mask.shape, 1))
-    # Light varies from sample to sample; the error is queried once a pixel, at one of its samples.
+    # Light varies from sample to sample; the error is computed once a pixel, at one of its samples.
     row, column = np.nonzero(view.mask)
     _, first, pixel = np.unique(row // SAMPLES * size[0] + column // SAMPLES, return_index=True, return_inverse=True)
     error = signed_error(camera.from_view(view.points[first]), truth.mesh, inside) / unit
-    light, gloss = surface.light(view)
+    light, gloss = scene.light(view)
     canvas[view.mask] = error_color(error)[pixel] * (0.15 + 0.75 * light) + gloss
-    missing = wanted.mask & (wanted.depth < view.depth - 5 * unit / camera.width)
-    facing = _dot(wanted.normals, wanted.to_eye)[missing[wanted.mask], None]
+    missing = expected.mask & (expected.depth < view.depth - 5 * unit / camera.width)
+    facing = _dot(expected.normals, expected.to_eye)[missing[expected.mask], None]
     veil = to_linear(GHOST) * (0.5 + 0.5 * facing)
     canvas[missing] = 0.3 * canvas[missing] + 0.7 * veil
-    return developed(canvas)
+    return to_pixels(canvas)
 
 
 def error_color(error: Floats) -> Floats:
     """error (n,), in units of the scale -> linear colour (n, 3)."""
-    stops = np.stack([to_linear(color) for color in (LACKING, RIGHT, EXTRA)])
+    stops = np.stack([to_linear(color) for color in (MISSING, RIGHT, EXTRA)])
     return np.stack([np.interp(error, [-1.0, 0.0, 1.0], stops[:, i]) for i in range(3)], axis=-1)
 
 
-def developed(canvas: Floats) -> Picture:
+def to_pixels(canvas: Floats) -> Picture:
     """Linear samples -> sRGB pixels, each the mean of its samples."""
     rows, columns = canvas.shape[:2]
     boxes = np.clip(canvas, 0, 1).reshape(rows // SAMPLES, SAMPLES, columns // SAMPLES, SAMPLES, 3)
     return np.asarray(to_srgb(boxes.mean(axis=(1, 3))) * 255 + 0.5, dtype=np.uint8)
-
-
-_DITHER = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's 4 x 4: neighbours far apart
 
 
 def _sky(count: int) -> Floats:
@@ -358,7 +355,7 @@ def _sky(count: int) -> Floats:
     return np.stack([radius * np.cos(turn), radius * np.sin(turn), np.sqrt(1 - height)], axis=1)
 
 
-def _tangents(n: NDArray[np.float32]) -> NDArray[np.float32]:
+def _frames(n: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, 3) unit normals -> (n, 3, 3), rows: two tangents and the normal. Duff et al. 2017."""
     x, y, z = n.T
     sign = np.copysign(np.float32(1), z)
@@ -370,12 +367,12 @@ def _tangents(n: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _smooth(values: Floats, view: View) -> Floats:
-    """The mean of values (n, k) over the 4 x 4 samples around each that lie on the same piece of surface."""
+    """The mean of values (n, k) over those of the 4 x 4 samples around each that lie on the same piece of surface."""
     rows, columns = view.mask.shape
     layers = np.zeros((rows + 4, columns + 4, values.shape[1] + 4), dtype=np.float32)
     inner = layers[2:-2, 2:-2]
     inner[view.mask] = np.concatenate([values, view.normals, view.depth[view.mask][:, None]], axis=1)
-    here = inner[view.mask]
+    center = inner[view.mask]
     row, column = np.nonzero(view.mask)
     flat = layers.reshape(-1, layers.shape[2])
     total, weight = values.copy(), np.ones(len(values))
@@ -384,8 +381,8 @@ def _smooth(values: Floats, view: View) -> Floats:
             if i == j == 0:
                 continue
             near = flat[(row + 2 + i) * (columns + 4) + column + 2 + j]
-            same = _dot(here[:, -4:-1], near[:, -4:-1]) > 0.8
-            same &= np.abs(here[:, -1] - near[:, -1]) < 0.01
+            same = _dot(center[:, -4:-1], near[:, -4:-1]) > 0.8
+            same &= np.abs(center[:, -1] - near[:, -1]) < 0.01
             total += np.where(same[:, None], near[:, :-4], 0)
             weight += same
     return total / weight[:, None]

@@ -60,7 +60,7 @@ class Cell:
 
 
 def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
-    """For each variant a cell a column: means over all meshes or of one; 95% intervals over seeds (Student's t)."""
+    """One cell a column for each variant: means over all meshes or one. Intervals: 95%, over seeds (Student's t)."""
     table: dict[str, list[Cell]] = {variant: [] for variant in study.plan.variants}
     for column in COLUMNS:
         found = {variant: summary(study.of(variant, mesh), column.measure) for variant in table}
@@ -70,7 +70,7 @@ def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
         ranked = {variant: column.better * found[variant][0] for variant in texts}
         best = texts[max(ranked, key=lambda variant: ranked[variant])] if ranked and column.better else None
         if len(set(texts.values())) == 1:
-            best = None  # all alike: none is better
+            best = None  # all equal
         for variant, (_, width) in found.items():
             text = texts.get(variant, NOTHING)
             spread = "" if isnan(width) or not column.better else format(width / column.unit, column.form)
@@ -79,7 +79,7 @@ def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
 
 
 def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False) -> str:
-    """The table with aligned columns, for the terminal or for Markdown; the best in bold, by stars."""
+    """The table with aligned columns, for the terminal or for Markdown, there with the best in bold."""
 
     def written(cell: Cell) -> str:
         text = f"**{cell.text}**" if cell.best and markdown else cell.text
@@ -103,7 +103,7 @@ def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False)
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """A line a fit, with all digits."""
+    """One line for each fit, with all digits."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     plain: tuple[str, ...] = ("mesh", "sha256", "mapping", "arm", "seed", "scale", "learning_rate", "samples")
@@ -172,7 +172,7 @@ def score_text(row: Row, kind: str) -> str:
 
 
 def noted(study: Study) -> list[str]:
-    """What is to be known of the fits beside their numbers, a line each, and of which fits."""
+    """The notes on the fits, one line each, with the fits that each is on."""
     notes: dict[str, dict[str, list[str]]] = {}
     for row in study.rows:
         for note in row.notes:
