@@ -1,6 +1,6 @@
 """Distances to a mesh: ff3d's truncated lists raced against libigl's AABB tree and Open3D's ray scene.
 
-    python benchmarks/distances.py MESH [MESH ...] [--points 1048576] [--repeats 3]
+    python benchmarks/distances.py MESH [MESH ...] [--points 1048576] [--repeats 3] [--workloads 2]
 
 For points near the surface as fits of the preset `fast` draw them, and wider ones, the table has the seconds that each
 takes to build, millions of distances a second after that (the best of the repeats, which are interleaved), and the
