@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ff3d.geometry.arrays import Bools, Floats, Ints
+from ff3d.geometry.sampling import spread
 from ff3d.geometry.triangles import HalfEdges, components, cross_products, signed_volumes, unit_vectors
 
 SHARP = 0.9  # cosine of the angle between normals from which an edge of two faces may part patches of a holed surface
@@ -23,10 +24,10 @@ ALIKE = 1e-6  # radians: faces nearer than that about an edge have no certain or
 PRICE, DOUBTFUL_PRICE = 0.1, 0.01
 # The share of the surface that is wound outward less that wound inward: under which winding says nothing of voids, and
 # from which on it says all
-MUDDLED, PLAIN = 0.15, 0.9
+MUDDLED, PLAIN = 0.5, 0.85
 ODD = 0.1  # of the length where patches meet: where the number of faces may be odd if they are those of closed bodies
 CLOSED = 0.15  # of its area: the gap, as a vector, that the walls about a void may leave
-CANCELLED = 0.1  # what a face counts of which the file has as many wound the other way
+CANCELLED = 0.01  # what a face counts of which the file has as many wound the other way
 RAYS, PLACES, MOST_PLACES = 8, 16, 16384  # rays a place and side; places a patch; places of all patches
 
 
@@ -84,7 +85,9 @@ def orient(edges: HalfEdges, faces: Ints, vertices: Floats, *, area: Floats, vot
     chosen = np.flatnonzero(mixed[cluster])
     if not len(chosen):
         return Orientation(turn, patch, one_sided)
-    space = _Space.about(edges, faces, vertices, copies=copies, cluster=cluster[chosen], chosen=chosen)
+    space = _Space.about(
+        edges, faces, vertices, copies=copies, cluster=cluster[chosen], chosen=chosen, patch=patch, turn=turn
+    )
     turn[chosen] = space.signs(area[chosen], votes[chosen], copies[chosen])
     body = patch.copy()
     body[chosen] = patches + cluster[chosen]
@@ -135,18 +138,26 @@ class _Space:
 
     @classmethod
     def about(
-        cls, edges: HalfEdges, faces: Ints, vertices: Floats, *, copies: Ints, cluster: Ints, chosen: Ints
+        cls,
+        edges: HalfEdges,
+        faces: Ints,
+        vertices: Floats,
+        *,
+        copies: Ints,
+        cluster: Ints,
+        chosen: Ints,
+        patch: Ints,
+        turn: Ints,
     ) -> _Space:
+        """The space about the faces `chosen`, in clusters; patch, turn (f,): patches, and what winds them alike."""
         place = np.full(len(faces), -1)
         place[chosen] = np.arange(len(chosen))
         cluster = np.unique(cluster, return_inverse=True)[1]
         at = np.flatnonzero(place[edges.face] >= 0)
         edge, direction, face = edges.edge[at], edges.direction[at], edges.face[at]
-        angle, certain = _angles(edges, faces, vertices, edge, face)
-        order = np.lexsort((angle, edge))
-        edge, direction, face, angle = edge[order], direction[order], place[face[order]], angle[order]
-        certain = certain[order]
         count = np.bincount(edge, minlength=len(edges.ends))
+        order, angle, certain = _around(edges, faces, vertices, at=at, way=direction * turn[face], patch=patch[face])
+        edge, direction, face, certain = edge[order], direction[order], place[face[order]], certain[order]
         begin = np.ones(len(edge), dtype=bool)
         begin[1:] = np.diff(edge) != 0
         start = np.flatnonzero(begin)[np.cumsum(begin) - 1]
@@ -306,8 +317,7 @@ class _Space:
         solid[np.where(front, cell[0::2], cell[1::2])[bare]] = True
         solid[: len(self.holed)] = False
         lean = walls(into, shut, -1.0) / np.maximum(size, np.finfo(np.float64).tiny)
-        # halfway between what a void and a solid would show
-        void = lean > 0.5 * np.where(known > MUDDLED, known, 2)[owner]
+        void = lean > PLAIN * np.where(known > MUDDLED, known, 2)[owner]
         # closed bodies leave an even number of faces at every edge: what lies between them is counted out, unless
         # all is wound as a body within another would be
         between = self._even_cells(cell, owner, area, copies)
@@ -363,29 +373,36 @@ class _Space:
         return even
 
 
-def _angles(edges: HalfEdges, faces: Ints, vertices: Floats, edge: Ints, face: Ints) -> tuple[Floats, Bools]:
-    """The angle (h,) of each half-edge's face about its edge, right-handed along it, and whether it is certain.
+def _around(
+    edges: HalfEdges, faces: Ints, vertices: Floats, *, at: Ints, way: Ints, patch: Ints
+) -> tuple[Ints, Floats, Bools]:
+    """The order (h,) of half-edges `at`, by edge and there by angle, right-handed along it; the angles in that order.
 
-    Zero at edges of fewer than three faces, where none is needed.
+    way (h,): 1 where the front of the face, as its patch is wound, looks the way that angles grow, else -1; patch (h,).
+    Faces at one angle are ordered as if each were a little further in, and by their patches, alike along their border.
+    Third, whether the angle of each half-edge is certain. Edges of fewer than three faces need none: 0.
     """
-    angle, certain = np.zeros(len(edge)), np.ones(len(edge), dtype=bool)
-    at = np.flatnonzero(edges.count[edge] > 2)
-    if not len(at):
-        return angle, certain
-    ends = edges.ends[edge[at]]
-    apex = vertices[faces[face[at]].sum(axis=1) - ends.sum(axis=1)]
+    edge, angle, certain = edges.edge[at], np.zeros(len(at)), np.ones(len(at), dtype=bool)
+    many = np.flatnonzero(edges.count[edge] > 2)
+    ends = edges.ends[edge[many]]
+    apex = vertices[faces[edges.face[at[many]]].sum(axis=1) - ends.sum(axis=1)]
     start = vertices[ends[:, 0]]
     along = unit_vectors(vertices[ends[:, 1]] - start)
     across = apex - start
-    across -= np.einsum("ij,ij->i", across, along)[:, None] * along
-    across -= np.einsum("ij,ij->i", across, along)[:, None] * along
-    height = np.linalg.norm(across, axis=1)
-    axis = np.eye(3)[np.abs(along).argmin(axis=1)]
-    one = unit_vectors(np.cross(along, axis))
+    for _ in range(2):  # the second time for the rounding of the first
+        across -= np.einsum("ij,ij->i", across, along)[:, None] * along
+    one = unit_vectors(np.cross(along, np.eye(3)[np.abs(along).argmin(axis=1)]))
     other = np.cross(along, one)
-    angle[at] = np.arctan2(np.einsum("ij,ij->i", across, other), np.einsum("ij,ij->i", across, one))
-    certain[at] = height > NARROW
-    return angle, certain
+    turn = np.arctan2(np.einsum("ij,ij->i", across, other), np.einsum("ij,ij->i", across, one))
+    certain[many] = np.linalg.norm(across, axis=1) > NARROW
+    # from just before the first face on, so that what lies at its angle is not torn apart
+    first = np.searchsorted(edge[many], edge[many])
+    angle[many] = np.mod(turn - turn[first] + 1e-3, 2 * np.pi)
+    order = np.lexsort((angle, edge))
+    new = (np.diff(edge[order]) != 0) | (np.diff(angle[order]) > ALIKE)
+    run = np.concatenate([[0], np.cumsum(new)])
+    order = order[np.lexsort(((patch * way)[order], -way[order], run))]
+    return order, angle[order], certain
 
 
 def _views(corners: Floats, patch: Ints, area: Floats) -> Floats:
@@ -420,18 +437,3 @@ def _views(corners: Floats, patch: Ints, area: Floats) -> Floats:
     seen = (free[0] - free[1]).reshape(patches, each).mean(axis=1)
     views: Floats = area * seen[patch]
     return views
-
-
-def spread(part: Ints, area: Floats, each: int) -> Ints:
-    """Faces (parts * each,) that stand for their parts: `each` of every part, evenly over its area.
-
-    part (f,): from 0 on, none empty.
-    """
-    order = np.argsort(part, kind="stable")
-    cumulative, end = np.cumsum(area[order]), np.cumsum(np.bincount(part))
-    start = np.concatenate([[0], end[:-1]])
-    before = cumulative[start] - area[order[start]]
-    share = (np.arange(each) + 0.5) / each
-    targets = before[:, None] + np.bincount(part, area)[:, None] * share
-    places = np.searchsorted(cumulative, targets.ravel()).reshape(targets.shape)
-    return order[np.clip(places, start[:, None], end[:, None] - 1)].ravel()

@@ -10,6 +10,7 @@ import numpy as np
 
 from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
+from ff3d.geometry.sampling import spread
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
@@ -20,7 +21,7 @@ from ff3d.geometry.triangles import (
     merge_exactly,
     signed_volumes,
 )
-from ff3d.labels.orientation import closed_bodies, orient, signed_balance, spread
+from ff3d.labels.orientation import closed_bodies, orient, signed_balance
 
 if TYPE_CHECKING:
     import trimesh
@@ -39,6 +40,7 @@ FLATTEST = 1e-11  # units: the volume over the area of a closed part that enclos
 # A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
 # 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
 SETTLED = 0.2
+CLEAR = 0.1  # the share of a part's area that is wound one way in the file less the share that is wound the other
 SHEET = 0.8  # the share of an open part that is not settled from which it is a sheet
 SHEET_AREA, FAR_AWAY = 0.01, 0.5  # the least share of the area of a sheet left out; or how many boxes away it lies
 SHRUNK = 0.4  # units: the size of what counts under which it gets a cube of its own
@@ -139,6 +141,7 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
         part=chosen.body[kept],
         area=area[kept],
         volume=(sign * volume)[kept],
+        votes=(area * sign * np.minimum(votes, 1))[kept],
         closed=closed[kept],
     )
     turn, sheets = parts.outward()
@@ -260,7 +263,8 @@ def _near_corners(vertices: Floats, edges: HalfEdges) -> tuple[Ints, float]:
 class _Parts:
     """Faces (f, 3) in the parts that are turned as one.
 
-    part (f,), from 0 on.  area, volume (f,): of each face, and under it.  area_of, volume_of, closed (p,): of parts.
+    part (f,), from 0 on.  area (f,).  area_of, volume_of, closed (p,): of parts.
+    clear (p,): whether the winding of a part in the file is clear enough to make a hollow of it.
     """
 
     vertices: Floats
@@ -270,24 +274,32 @@ class _Parts:
     area_of: Floats
     volume_of: Floats
     closed: Bools
+    clear: Bools
 
     @classmethod
-    def of(cls, vertices: Floats, faces: Ints, *, part: Ints, area: Floats, volume: Floats, closed: Bools) -> _Parts:
+    def of(
+        cls, vertices: Floats, faces: Ints, *, part: Ints, area: Floats, volume: Floats, votes: Floats, closed: Bools
+    ) -> _Parts:
+        """Of faces that are kept: the volume under each, its area if it is wound as in the file, less that if not."""
         _, first, part = np.unique(part, return_index=True, return_inverse=True)
-        area_of, volume_of = (np.asarray(np.bincount(part, sizes), dtype=np.float64) for sizes in (area, volume))
+        area_of, volume_of, margin = (
+            np.asarray(np.bincount(part, sizes), dtype=np.float64) for sizes in (area, volume, votes)
+        )
         encloses = closed[first] & (np.abs(volume_of) > FLATTEST * area_of)
-        return cls(vertices, faces, part, area, area_of, volume_of, encloses)
+        return cls(vertices, faces, part, area, area_of, volume_of, encloses, margin > CLEAR * area_of)
 
     def outward(self) -> tuple[Ints, Bools]:
         """1 for each face that is to stay as it is, -1 for those of parts that are wound inwards; and which are sheets.
 
         Those are parts of which half the surface has outside on both sides, and parts of negative volume of which a
         tenth has: a cavity lies within another part altogether. Before, all are turned if that suits most of the area:
-        a file and the same file reversed come out alike.
+        a file and the same file reversed come out alike. No hollow is made of a closed part whose faces the file winds
+        one way about as often as the other.
         """
         sign, sheet = np.ones(len(self.area_of), dtype=np.int64), np.zeros(len(self.area_of), dtype=bool)
-        if self.closed.all() and self.volume_of.sum() < 0:
-            sign = -sign
+        if self.closed.all():
+            sign = sign if self.volume_of.sum() >= 0 else -sign
+            sign[~self.clear & (sign * self.volume_of < 0)] *= -1
         if not self.area.sum() > 0 or (self.closed & (sign * self.volume_of > 0)).all():
             return sign[self.part], sheet[self.part]
         each = min(SAMPLES, max(1, 100_000 // len(sign)))
@@ -298,7 +310,7 @@ class _Parts:
         for _ in range(ROUNDS):
             negative = sign * self.volume_of < 0
             useless, idle = (middle < -0.15).mean(axis=1), (middle < 0.25).mean(axis=1)
-            inward = (useless > np.where(negative, 0.1, 0.5)) | (self.closed & negative & (idle > 0.5))
+            inward = (useless > np.where(negative, 0.1, 0.5)) | (self.closed & negative & ((idle > 0.5) | ~self.clear))
             if not inward.any():
                 break
             sign[inward] *= -1
