@@ -7,20 +7,18 @@ import math
 import re
 import zipfile
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.formats.text import MeshError, bad_number, shown, text_lines, to_floats
+from ff3d.formats.text import MeshError, parse_numbers, shown, text_lines, without_comments
 from ff3d.geometry.arrays import Floats
 
 logger = logging.getLogger(__name__)
 
 Cloud = tuple[Floats, Floats | None]
-Rows = list[tuple[int, list[bytes]]]  # of the lines that hold words: the number, from 1, and the words
 
 AXES = (("x", "y", "z"), ("points:0", "points:1", "points:2"))  # the second as ParaView writes them
 NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normals:0", "normals:1", "normals:2"))
@@ -84,38 +82,37 @@ def read_text(path: Path) -> Cloud:
     Before them may stand a line of the number of points, and one of the columns' names (X Y Z, //X Y Z, # x y z).
     # and // start a comment. Decimal commas are read where blanks, tabs or semicolons split the columns.
     """
-    lines = [line.strip() for line in text_lines(path.read_bytes())]
+    lines = text_lines(path.read_bytes())
     heads, first = _read_heads(lines)
-    counts = [int(names[0]) for _, names in heads if not _named(names, AXES)]
-    bare = ((number, COMMENT.split(line, maxsplit=1)[0]) for number, line in enumerate(lines[first:], first + 1))
-    rows = _split_columns([(number, line) for number, line in bare if line.strip(b" \t,;")])
+    counts = [int(words[0]) for _, words in heads if not _named(words, AXES)]
+    bare = without_comments(without_comments(lines[first:]), b"//")
+    places = [place for place, line in enumerate(bare, first + 1) if line.strip(b" ,;")]
+    rows = _split_columns([line for line in bare if line.strip(b" ,;")], places)
     if not rows:
         raise MeshError("it holds no points; export or download it again")
-    width = len(rows[0][1])
-    for number, words in rows:
-        if len(words) != width:
-            raise MeshError(
-                f"line {number} has {len(words)} columns, the first row {width}: cut short or damaged; export it again"
-            )
+    numbers, widths = parse_numbers(rows, places)
+    width = int(widths[0])
+    odd = np.flatnonzero(widths != width)
+    if len(odd):
+        raise MeshError(
+            f"line {places[odd[0]]} has {widths[odd[0]]} columns, the first row {width}: cut short or damaged; "
+            "export it again"
+        )
     if counts and counts[0] != len(rows):
         raise MeshError(f"it promises {counts[0]} points and holds {len(rows)}: cut short; export or download it again")
-    try:
-        table = to_floats(list(chain.from_iterable(words for _, words in rows))).reshape(len(rows), width)
-    except ValueError:
-        raise bad_number(rows) from None
     names: list[str] = []
-    for comment, head in heads:
-        if _named(head, AXES) and (len(head) == width or not comment):
-            names = head
+    for comment, words in heads:
+        if _named(words, AXES) and (len(words) == width or not comment):
+            names = words
     if names and len(names) != width:
         raise MeshError(f"its header names {len(names)} columns, its rows have {width}; export it again")
-    return _split(table, path, names)
+    return _split(numbers.reshape(-1, width), path, names)
 
 
 def starts_as_cloud(path: Path) -> bool:
     """Whether a text file starts with rows of numbers, behind comments and a header line of columns' names."""
     with path.open("rb") as stream:
-        lines = [line.strip() for line in text_lines(stream.read(2**16))]
+        lines = text_lines(stream.read(2**16))
     heads, first = _read_heads(lines)
     row = COMMENT.split(b"".join(lines[first : first + 1]), maxsplit=1)[0]
     return any(_named(words, AXES) for _, words in heads) or re.fullmatch(rb"[\d\s.,;eE+-]+", row) is not None
@@ -141,29 +138,23 @@ def _read_heads(lines: list[bytes]) -> tuple[list[tuple[bool, list[str]]], int]:
     return heads, len(lines)
 
 
-def _split_columns(lines: list[tuple[int, bytes]]) -> Rows:
-    """The words of each line. Raises MeshError where commas may be decimal or not."""
-    text = b"\n".join(line for _, line in lines)
-    if b'"' in text:
-        lines = [(number, line.replace(b'"', b"")) for number, line in lines]
-    if b"," not in text and b";" not in text:
-        return [(number, line.split()) for number, line in lines]
+def _split_columns(lines: list[bytes], places: list[int]) -> list[bytes]:
+    """The lines with a blank between words, and decimal points. Raises MeshError where commas may be decimal or not."""
+    if not lines:
+        return []
+    text = b"\n".join(lines).replace(b'"', b"")
     if b"," in text:  # within words that other signs split, as in 1,5;2,5;3,5 and 1,5 2,5 3,5?
-        separator = rb"\s*;\s*" if b";" in text else rb"\s+"
-        rows = [(number, re.split(separator, line.strip(b" \t;"))) for number, line in lines]
-        if len(rows[0][1]) >= 3:
-            if all(DECIMAL_COMMA.fullmatch(word) for word in rows[0][1]):
-                return [(number, [word.replace(b",", b".") for word in words]) for number, words in rows]
-            if all(b"," in word[1:-1] for word in rows[0][1]):
-                raise MeshError(
-                    f"line {rows[0][0]}: commas within numbers, as {shown(rows[0][1][0])}; use points alone"
-                )
-        if b"." not in text and all(line.count(b",") == 5 for _, line in lines) and b"e" not in text.lower():
+        words = [word.strip() for word in re.split(rb";" if b";" in text else rb" ", lines[0].strip(b" ;"))]
+        if len(words) >= 3 and all(DECIMAL_COMMA.fullmatch(word) for word in words):
+            text = text.replace(b",", b".")
+        elif len(words) >= 3 and all(b"," in word[1:-1] for word in words):
+            raise MeshError(f"line {places[0]}: commas in numbers, as {shown(words[0])}; use points alone")
+        elif b"." not in text and all(line.count(b",") == 5 for line in lines) and b"e" not in text.lower():
             raise MeshError(
-                f"line {lines[0][0]}: {shown(lines[0][1])} may be six whole numbers, or three with decimal commas; "
+                f"line {places[0]}: {shown(lines[0])} may be six whole numbers, or three with decimal commas; "
                 "export it with decimal points"
             )
-    return [(number, re.split(rb"[\s,;]+", line.strip(b" \t,;"))) for number, line in lines]
+    return text_lines(text.replace(b",", b" ").replace(b";", b" "))
 
 
 # ---------------------------------------------------------------------------------------------- PCD
@@ -215,20 +206,17 @@ KINDS = {"I": "i", "U": "u", "F": "f"}
 
 
 def _pcd_text(body: bytes, layout: np.dtype[Any], num_points: int, header_lines: int) -> list[NDArray[Any]]:
-    lines = [
-        (number, words) for number, line in enumerate(text_lines(body), header_lines + 1) if (words := line.split())
-    ]
+    lines = text_lines(body)
+    places = [place for place, line in enumerate(lines, header_lines + 1) if line][:num_points]
+    if len(places) < num_points:
+        raise MeshError(f"it promises {num_points} points and holds {len(places)}: cut short; download it again")
+    numbers, counts = parse_numbers([lines[place - header_lines - 1] for place in places], places)
     widths = [layout[name].shape[0] for name in layout.names or ()]
-    if len(lines) < num_points:
-        raise MeshError(f"it promises {num_points} points and holds {len(lines)}: cut short; download it again")
-    for number, words in lines[:num_points]:
-        if len(words) < sum(widths):
-            raise MeshError(f"line {number} has {len(words)} columns, expected {sum(widths)}; export it again")
-    rows = [(number, words[: sum(widths)]) for number, words in lines[:num_points]]
-    try:
-        table = to_floats([word for _, words in rows for word in words]).reshape(num_points, sum(widths))
-    except ValueError:
-        raise bad_number(rows) from None
+    short = np.flatnonzero(counts < sum(widths))
+    if len(short):
+        place, count = places[short[0]], counts[short[0]]
+        raise MeshError(f"line {place} has {count} columns, expected {sum(widths)}; export it again")
+    table = numbers[(np.cumsum(counts) - counts)[:, None] + np.arange(sum(widths))]
     return np.split(table, np.cumsum(widths)[:-1], axis=1)
 
 

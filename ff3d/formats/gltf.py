@@ -52,7 +52,14 @@ def read_gltf(path: Path) -> Polygons:
     Raises MeshError for what would else be lost unsaid: extensions that the file requires and that are not read here,
     meshopt's compression, Draco's without the package DracoPy.
     """
-    file = _File(path)
+    try:
+        return _read_scene(_File(path))
+    except KeyError as error:
+        raise MeshError(f"damaged: its JSON lacks {error}; {EXPORT}") from error
+
+
+def _read_scene(file: _File) -> Polygons:
+    """The triangles of `read_gltf`."""
     meshes: dict[int, list[Part]] = {}
     placed: list[tuple[Floats, Ints, Floats]] = []
     for mesh, matrices in _placements(file):
@@ -224,7 +231,9 @@ class _File:
             raise MeshError(
                 f"damaged: {name} is of type {shape} of {number}, expected {' or '.join(allowed)}; {EXPORT}"
             )
-        kind, rows, width = KINDS[number], int(accessor["count"]), WIDTHS[shape]
+        kind, rows, width = KINDS[number], accessor["count"], WIDTHS[shape]
+        if type(rows) is not int or rows < 0:
+            raise MeshError(f"damaged: {name} has {rows!r} rows; {EXPORT}")
         sparse = accessor.get("sparse")
         if "bufferView" in accessor:
             values = self.rows(accessor, kind, rows, width)
@@ -251,7 +260,12 @@ def _fetch(uri: str, path: Path) -> bytes:
     if uri[:5].lower() == "data:":
         head, _, body = uri.partition(",")
         raw = unquote_to_bytes(body)
-        return base64.b64decode(raw + b"=" * (-len(raw) % 4)) if head.lower().endswith(";base64") else raw
+        if not head.lower().endswith(";base64"):
+            return raw
+        try:
+            return base64.b64decode(raw + b"=" * (-len(raw) % 4))
+        except ValueError as error:
+            raise MeshError(f"damaged: the base64 of its buffer ({error}); {EXPORT}") from error
     if re.match(r"[a-z][a-z0-9+.-]+:", uri, re.IGNORECASE):
         raise MeshError(f"its buffer lies elsewhere ({_short(uri)}); download that too, or export it as .glb")
     depth = 0

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ff3d.formats.polygons import Polygons
-from ff3d.formats.text import MeshError, bad_number, shown, text_lines, to_floats, to_ints
+from ff3d.formats.text import MeshError, parse_numbers, shown, text_lines, without_comments
 from ff3d.geometry.arrays import Floats
 
 # A line of these continues after a backslash at its end. In a name or a comment it is a letter like any other.
 CONTINUED = (b"v", b"vn", b"vt", b"vp", b"f", b"fo", b"l", b"p")
-
-Rows = list[tuple[int, list[bytes]]]
 
 
 def read_obj(path: Path) -> Polygons:
@@ -22,25 +21,17 @@ def read_obj(path: Path) -> Polygons:
     v x y z w is divided by w; of v x y z r g b the colours are left out. Groups, normals, textures, materials, lines
     (l), points (p) and free-form surfaces are passed over.
     """
-    statements = _statements(path)
-    vertices = _vertices(statements)
-    rows, seen, count = [], [], 0
-    for number, words in statements:
-        if words[0] == b"v":
-            count += 1
-        elif words[0] == b"f":
-            rows.append((number, [word.partition(b"/")[0] for word in words[1:]]))
-            seen.append(count)
-    try:
-        index = to_ints([word for _, words in rows for word in words])
-    except ValueError:
-        raise bad_number(rows, whole=True) from None
+    lines = _read_lines(path)
+    vertices = _vectors(lines, b"v")
+    places, faces = _statements(lines, b"f")
+    index, lengths = parse_numbers(_first_indices(faces), places, whole=True)
     if (index == 0).any():
-        number = next(number for number, words in rows if 0 in map(int, words))
-        raise MeshError(f"line {number}: a face names vertex 0, but OBJ counts from 1; export it again")
-    lengths = np.array([len(words) for _, words in rows], dtype=np.int64)
-    index += np.where(index < 0, np.repeat(np.array(seen, dtype=np.int64), lengths), -1)
-    return vertices, index, lengths
+        face = int(np.repeat(np.arange(len(lengths)), lengths)[(index == 0).argmax()])
+        raise MeshError(f"line {places[face]}: a face names vertex 0, but OBJ counts from 1; export it again")
+    if (index < 0).any():
+        before = np.cumsum([line.startswith(b"v ") for line in lines])[np.array(places) - 1]
+        return vertices, np.where(index < 0, index + np.repeat(before, lengths), index - 1), lengths
+    return vertices, index - 1, lengths
 
 
 def read_obj_points(path: Path) -> tuple[Floats, Floats | None]:
@@ -48,58 +39,57 @@ def read_obj_points(path: Path) -> tuple[Floats, Floats | None]:
 
     In a file with faces too the normals are taken only where every face pairs a vertex with the normal of its number.
     """
-    statements = _statements(path)
-    vertices = _vertices(statements)
-    rows = [row for row in statements if row[1][0] == b"vn"]
-    corners = (word.split(b"/") for _, words in statements if words[0] == b"f" for word in words[1:])
-    if len(rows) != len(vertices) or any(len(corner) < 3 or corner[0] != corner[2] for corner in corners):
+    lines = _read_lines(path)
+    vertices, normals = _vectors(lines, b"v"), _vectors(lines, b"vn")
+    corners = (word.split(b"/") for line in _statements(lines, b"f")[1] for word in line.split())
+    if len(normals) != len(vertices) or any(len(corner) < 3 or corner[0] != corner[2] for corner in corners):
         return vertices, None
-    return vertices, _table(rows)
+    return vertices, normals
 
 
-def _statements(path: Path) -> Rows:
-    """The v, vn and f lines, continued lines joined, without comments: the first line's number and the words."""
-    rows: Rows = []
-    goes_on = False
-    for number, line in enumerate(text_lines(path.read_bytes()), 1):
-        text, comment, _ = line.partition(b"#")
-        words = text.split()
-        if goes_on:
-            rows[-1][1].extend(words)
-        elif words and words[0].removesuffix(b"\\") in CONTINUED:
-            rows.append((number, words))
-        else:
-            continue
-        goes_on = not comment and bool(words) and words[-1].endswith(b"\\")
-        if goes_on:
-            last = rows[-1][1].pop()[:-1]
-            rows[-1][1].extend([last] if last else [])
-    return [row for row in rows if row[1] and row[1][0] in (b"v", b"vn", b"f")]
+def _read_lines(path: Path) -> list[bytes]:
+    """The lines without comments; continued lines are joined, and blank ones stand in for those that continue them."""
+    lines = text_lines(path.read_bytes())
+    if any(line.endswith(b"\\") for line in lines):
+        start: int | None = None  # of the statement that goes on
+        for i, line in enumerate(lines):
+            text, comment, _ = line.partition(b"#")
+            if start is None and text.split(b" ")[0].removesuffix(b"\\") in CONTINUED:
+                start = i
+            elif start is not None:
+                lines[start], lines[i] = lines[start].removesuffix(b"\\").rstrip(b" ") + b" " + line, b""
+            if comment or not text.endswith(b"\\"):
+                start = None
+        if start is not None:
+            lines[start] = lines[start].removesuffix(b"\\").rstrip(b" ")
+    return without_comments(lines)
 
 
-def _vertices(statements: Rows) -> Floats:
-    """Positions (v, 3) of the v lines: of 3 numbers, of 4 with w, or of 6 and more with colours."""
-    rows = [row for row in statements if row[1][0] == b"v"]
-    vertices = _table(rows)
-    homogeneous = [i for i, (_, words) in enumerate(rows) if len(words) == 5]
-    if homogeneous:
-        try:
-            weights = to_floats([rows[i][1][4] for i in homogeneous])
-        except ValueError:
-            raise bad_number((number, words[4:5]) for number, words in rows) from None
-        vertices[homogeneous] /= weights[:, None]
-    return vertices
+def _statements(lines: list[bytes], keyword: bytes) -> tuple[list[int], list[bytes]]:
+    """The numbers of the lines that start with the keyword, and what stands behind it."""
+    start, size = keyword + b" ", len(keyword) + 1
+    places = [place for place, line in enumerate(lines, 1) if line.startswith(start) or line == keyword]
+    return places, [lines[place - 1][size:] for place in places]
 
 
-def _table(rows: Rows) -> Floats:
-    """The first three numbers of each v or vn line (n, 3)."""
-    for number, words in rows:
-        if len(words) < 4:
-            raise MeshError(
-                f"line {number}: {shown(b' '.join(words))} has under 3 coordinates: cut short; "
-                "export or download it again"
-            )
-    try:
-        return to_floats([word for _, words in rows for word in words[1:4]]).reshape(-1, 3)
-    except ValueError:
-        raise bad_number((number, words[1:4]) for number, words in rows) from None
+def _first_indices(faces: list[bytes]) -> list[bytes]:
+    """The faces with the indices of vertices alone, of those before and behind slashes."""
+    text = b"\n".join(faces)
+    return re.sub(rb"/[^ \n]*", b"", text).split(b"\n") if b"/" in text else faces
+
+
+def _vectors(lines: list[bytes], keyword: bytes) -> Floats:
+    """The vectors (n, 3) of v or vn lines: of 3 numbers, of 4 with w, or of 6 and more with colours."""
+    places, rows = _statements(lines, keyword)
+    numbers, counts = parse_numbers(rows, places)
+    if (counts < 3).any():
+        short = int((counts < 3).argmax())
+        raise MeshError(
+            f"line {places[short]}: {shown(lines[places[short] - 1])} has under 3 coordinates: cut short; "
+            "export or download it again"
+        )
+    starts = np.cumsum(counts) - counts
+    vectors: Floats = numbers[starts[:, None] + np.arange(3)]
+    homogeneous = counts == 4
+    vectors[homogeneous] /= numbers[starts[homogeneous] + 3][:, None]
+    return vectors

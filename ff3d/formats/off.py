@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ff3d.formats.polygons import Polygons
-from ff3d.formats.text import MeshError, bad_number, shown, text_rows, to_floats, to_ints
+from ff3d.formats.text import MeshError, parse_numbers, shown, text_lines, without_comments
 from ff3d.geometry.arrays import Floats, Ints
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 # ST texture coordinates, C colours, N normals, 4 homogeneous coordinates, n another dimension; the counts may be glued
 HEADER = re.compile(rb"((?:ST|C|N|4)*)OFF(.*)", re.IGNORECASE)
 
-Rows = list[tuple[int, list[bytes]]]
+Lines = tuple[list[int], list[bytes]]  # those that hold words: their numbers in the file, from 1, and the words
 
 
 class _Layout(NamedTuple):
@@ -37,128 +38,125 @@ def read_off(path: Path) -> Polygons:
     Read by rows where there is a row for each vertex and face, as then colours of any number may follow; otherwise word
     by word, as the format is free. Source of the dialects: Geomview's manual, "OFF: object file format".
     """
-    layout, rows = _read_header(path)
-    table, corners, lengths = _read_rows(layout, rows, path)
+    layout, lines = _read_header(path)
+    table, corners, lengths = _read_rows(layout, lines, path)
     return _positions(layout, table), corners, lengths
 
 
 def read_off_points(path: Path) -> tuple[Floats, Floats | None]:
     """The vertices (n, 3), and the normals (n, 3) where the header has an N."""
-    layout, rows = _read_header(path)
-    table, _, _ = _read_rows(layout, rows, path)
+    layout, lines = _read_header(path)
+    table, _, _ = _read_rows(layout, lines, path)
     start = 4 if layout.homogeneous else 3
     return _positions(layout, table), table[:, start : start + 3] if layout.normals else None
-
-
-def _read_header(path: Path) -> tuple[_Layout, Rows]:
-    """The layout, and the rows behind the counts."""
-    rows = [(number, list(words)) for number, words in text_rows(path.read_bytes())]
-    found = HEADER.fullmatch(rows[0][1][0]) if rows else None
-    counts_alone = bool(rows) and rows[0][1][0].isdigit() and (len(rows[0][1]) in (2, 3) or len(rows) == 1)
-    if not found and not counts_alone:
-        raise MeshError("no OFF header (OFF, with ST, C, N or 4 before it, or the counts alone); export it again")
-    prefix = found[1] if found else b""
-    if found:
-        rows[0][1][:1] = [found[2]] if found[2] else []
-        if b"".join(rows[0][1][:1]).upper() == b"BINARY":
-            raise MeshError("binary OFF is not read; export it as text, or as PLY")
-        rows = rows if rows[0][1] else rows[1:]
-        # nOFF has its dimension before the counts; where all letters are small, noff may be NOFF
-        small = found[0].islower() and not (rows and len(rows[0][1]) in (1, 4))
-        if prefix.endswith(b"n") and not small:
-            prefix = prefix[:-1]
-            number, dimension = _take(rows)
-            if dimension != b"3" or b"4" in prefix:
-                raise MeshError(f"line {number}: its space has {shown(dimension)} dimensions; export it in three")
-    prefix = prefix.upper()
-    least = len(rows[0][1]) if rows else 0
-    counts = [_take(rows) for _ in range(2)]
-    if least != 2:  # the third, of the edges, means nothing, and may be missing
-        _take(rows)
-    try:
-        vertices, faces = to_ints([word for _, word in counts]).tolist()
-    except ValueError:
-        raise bad_number(((number, [word]) for number, word in counts), whole=True) from None
-    if min(vertices, faces) < 0:
-        raise MeshError(f"line {counts[0][0]}: expected counts, got {vertices} and {faces}; export it again")
-    homogeneous, normals = b"4" in prefix, b"N" in prefix
-    width = (4 if homogeneous else 3) + 3 * normals + 4 * (b"C" in prefix) + 2 * (b"ST" in prefix)
-    return _Layout(vertices, faces, homogeneous, normals, width), rows
-
-
-def _take(rows: Rows) -> tuple[int, bytes]:
-    """The next word and its line, taken off the rows."""
-    if not rows:
-        raise MeshError("the counts of vertices and faces are missing behind the header: cut short; export it again")
-    number, words = rows[0]
-    word = words.pop(0)
-    if not words:
-        rows.pop(0)
-    return number, word
-
-
-def _read_rows(layout: _Layout, rows: Rows, path: Path) -> tuple[Floats, Ints, Ints]:
-    """The numbers of each vertex (v, 3 or more), the corners of all faces in a row, and the corners of each face."""
-    least = 3 + layout.homogeneous + 3 * layout.normals
-    points, faces = rows[: layout.vertices], rows[layout.vertices : layout.vertices + layout.faces]
-    complete = len(points) == layout.vertices and len(faces) == layout.faces
-    if complete and all(len(words) >= least for _, words in points):
-        lengths = _ints([(number, words[:1]) for number, words in faces])
-        if (lengths < 0).any():
-            raise MeshError(f"line {faces[lengths.argmin()][0]}: a face of {lengths.min()} corners; export it again")
-        if (np.array([len(words) for _, words in faces], dtype=np.int64) > lengths).all():
-            behind = len(rows) - layout.vertices - layout.faces
-            if behind:
-                logger.warning("%s: %d rows behind the last of %d faces left out", path, behind, layout.faces)
-            table = _floats([(number, words[:least]) for number, words in points]).reshape(-1, least)
-            ends = zip(faces, (lengths + 1).tolist(), strict=True)
-            return table, _ints([(number, words[1:end]) for (number, words), end in ends]), lengths
-    words = [(number, [word]) for number, words in rows for word in words]
-    behind = layout.vertices * layout.width
-    table = _floats(words[:behind])
-    corners, lengths = _split_faces(words[behind:], layout.faces)
-    if len(table) < behind or len(lengths) < layout.faces:
-        raise MeshError(
-            f"it promises {layout.vertices} vertices and {layout.faces} faces but ends in the midst: cut short; "
-            "export or download it again"
-        )
-    return table.reshape(-1, layout.width)[:, :least], corners, lengths
-
-
-def _split_faces(words: Rows, faces: int) -> tuple[Ints, Ints]:
-    """Corners and lengths of faces word by word: as many faces as are complete, of at most `faces`.
-
-    Raises MeshError if words are left behind the last: colours, which take rows, or a file whose counts are wrong.
-    """
-    numbers = _ints(words).tolist() if faces and words else []
-    corners: list[int] = []
-    lengths: list[int] = []
-    at = 0
-    while at < len(numbers) and len(lengths) < faces and 0 <= numbers[at] < len(numbers) - at:
-        corners += numbers[at + 1 : at + 1 + numbers[at]]
-        lengths.append(numbers[at])
-        at += 1 + numbers[at]
-    if len(lengths) == faces and at < len(words):
-        raise MeshError(
-            f"line {words[at][0]}: {len(words) - at} words behind the last of {faces} faces: its counts or rows are "
-            "damaged; export it again"
-        )
-    return np.array(corners, dtype=np.int64), np.array(lengths, dtype=np.int64)
 
 
 def _positions(layout: _Layout, table: Floats) -> Floats:
     return table[:, :3] / table[:, 3:4] if layout.homogeneous else table[:, :3]
 
 
-def _floats(rows: Rows) -> Floats:
-    try:
-        return to_floats([word for _, words in rows for word in words])
-    except ValueError:
-        raise bad_number(rows) from None
+def _read_header(path: Path) -> tuple[_Layout, Lines]:
+    """The layout, and the lines behind the counts."""
+    bare = without_comments(text_lines(path.read_bytes()))
+    places = [place for place, line in enumerate(bare, 1) if line]
+    lines = [line for line in bare if line]
+    words = lines[0].split() if lines else [b""]
+    found = HEADER.fullmatch(words[0])
+    if not found and not (words[0].isdigit() and (len(words) in (2, 3) or len(lines) == 1)):
+        raise MeshError("no OFF header (OFF, with ST, C, N or 4 before it, or the counts alone); export it again")
+    prefix = b""
+    if found:
+        prefix = found[1]
+        _take(places, lines, len(found[0]) - len(found[2]))
+        ahead = lines[0].split() if lines else []
+        if ahead[:1] and ahead[0].upper() == b"BINARY":
+            raise MeshError("binary OFF is not read; export it as text, or as PLY")
+        # nOFF has its dimension before the counts; where all letters are small, noff may be NOFF
+        if prefix.endswith(b"n") and not (found[0].islower() and len(ahead) not in (1, 4)):
+            prefix = prefix[:-1]
+            place, dimension = _take(places, lines)
+            if dimension != b"3" or b"4" in prefix:
+                raise MeshError(f"line {place}: its space has {shown(dimension)} dimensions; export it in three")
+    prefix = prefix.upper()
+    edges_too = not lines or len(lines[0].split()) != 2
+    taken = [_take(places, lines) for _ in range(2)]
+    (vertices, faces), _ = parse_numbers([word for _, word in taken], [place for place, _ in taken], whole=True)
+    if edges_too:  # their count means nothing
+        _take(places, lines)
+    if min(vertices, faces) < 0:
+        raise MeshError(f"line {taken[0][0]}: expected counts, got {vertices} and {faces}; export it again")
+    homogeneous, normals = b"4" in prefix, b"N" in prefix
+    width = (4 if homogeneous else 3) + 3 * normals + 4 * (b"C" in prefix) + 2 * (b"ST" in prefix)
+    return _Layout(int(vertices), int(faces), homogeneous, normals, width), (places, lines)
 
 
-def _ints(rows: Rows) -> Ints:
-    try:
-        return to_ints([word for _, words in rows for word in words])
-    except ValueError:
-        raise bad_number(rows, whole=True) from None
+def _take(places: list[int], lines: list[bytes], size: int | None = None) -> tuple[int, bytes]:
+    """The next word, or its first `size` letters, and its line, taken off the lines."""
+    if not lines:
+        raise MeshError("the counts of vertices and faces are missing behind the header: cut short; export it again")
+    place, word = places[0], lines[0].split()[0][:size]
+    lines[0] = lines[0][len(word) :].lstrip(b" ")
+    if not lines[0]:
+        del places[0], lines[0]
+    return place, word
+
+
+def _read_rows(layout: _Layout, found: Lines, path: Path) -> tuple[Floats, Ints, Ints]:
+    """The numbers of each vertex (v, 3 or more), the corners of all faces in a row, and the corners of each face."""
+    places, lines = found
+    least = 3 + layout.homogeneous + 3 * layout.normals
+    end = layout.vertices + layout.faces
+    if end <= len(lines):
+        numbers, counts = parse_numbers(lines[:end], places)
+        starts = np.cumsum(counts) - counts
+        first, places_of_faces = starts[layout.vertices :], places[layout.vertices : end]
+        if (counts[: layout.vertices] >= least).all() and (counts[layout.vertices :] > numbers[first]).all():
+            lengths = _whole(numbers[first], places_of_faces)
+            if (lengths < 0).any():
+                place = places_of_faces[lengths.argmin()]
+                raise MeshError(f"line {place}: a face of {lengths.min()} corners; export it again")
+            if end < len(lines):
+                behind = len(lines) - end
+                logger.warning("%s: %d rows behind the last of %d faces left out", path, behind, layout.faces)
+            before = np.cumsum(lengths) - lengths  # the corners of the faces before each
+            corners = numbers[np.repeat(first + 1 - before, lengths) + np.arange(lengths.sum())]
+            table = numbers[starts[: layout.vertices, None] + np.arange(least)]
+            return table, _whole(corners, np.repeat(places_of_faces, lengths)), lengths
+    numbers, counts = parse_numbers(lines, places)
+    start = layout.vertices * layout.width  # of the numbers of the faces
+    corners_at, lengths, at = _split_faces(numbers, start, layout.faces)
+    if len(numbers) < start or len(lengths) < layout.faces:
+        raise MeshError(
+            f"it promises {layout.vertices} vertices and {layout.faces} faces but ends in the midst: cut short; "
+            "export or download it again"
+        )
+    of_numbers = np.repeat(places, counts)
+    if at < len(numbers):
+        raise MeshError(
+            f"line {of_numbers[at]}: {len(numbers) - at} words behind the last of {layout.faces} faces: its counts or "
+            "rows are damaged; export it again"
+        )
+    table = numbers[:start].reshape(-1, layout.width)[:, :least]
+    return table, _whole(numbers[corners_at], of_numbers[corners_at]), lengths
+
+
+def _split_faces(numbers: Floats, at: int, faces: int) -> tuple[Ints, Ints, int]:
+    """Where the corners of the faces from number `at` on stand, the faces' lengths, and where the last one ends."""
+    row = numbers.tolist()
+    corners: list[int] = []
+    lengths: list[int] = []
+    while at < len(row) and len(lengths) < faces and 0 <= row[at] < len(row) - at and row[at] % 1 == 0:
+        n = int(row[at])
+        corners += range(at + 1, at + 1 + n)
+        lengths.append(n)
+        at += 1 + n
+    return np.array(corners, dtype=np.int64), np.array(lengths, dtype=np.int64), at
+
+
+def _whole(numbers: Floats, places: Sequence[int] | Ints) -> Ints:
+    """Numbers as int64. Raises MeshError, with the line, for one that is not whole."""
+    whole = np.nan_to_num(numbers).astype(np.int64)
+    if (whole != numbers).any():
+        bad = int((whole != numbers).argmax())
+        raise MeshError(f"line {places[bad]}: expected a whole number, got {numbers[bad]:g}; export it again")
+    return whole

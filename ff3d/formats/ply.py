@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.formats.polygons import Polygons, strip_triangles
-from ff3d.formats.text import MeshError, bad_number, text_lines, to_floats
+from ff3d.formats.text import MeshError, parse_numbers, text_lines
 from ff3d.geometry.arrays import Floats, Ints
 
 logger = logging.getLogger(__name__)
@@ -167,48 +167,50 @@ def _cut_short(element: _Element, there: int | None = None) -> MeshError:
 
 def _read_text(body: bytes, elements: list[_Element], path: Path, first_line: int) -> dict[str, Columns]:
     """The columns of text: a line a row, where further numbers are passed over; or word by word, if lines are short."""
-    lines = [(number, words) for number, line in enumerate(text_lines(body), first_line) if (words := line.split())]
-    try:
-        taken, at = [], 0
-        for element in elements:
-            rows = lines[at : at + element.rows]
-            taken += [_words_taken(element, words) for _, words in rows]
-            at += element.rows
-        if at > len(lines) or any(n > len(words) for n, (_, words) in zip(taken, lines, strict=False)):
-            return _columns_of_words(elements, [word for _, words in lines for word in words])
-        used = [word for n, (_, words) in zip(taken, lines, strict=False) for word in words[:n]]
-        columns = _columns_of_words(elements, used)
-        behind = lines[at:]
-        if any(3 <= _words_taken(elements[-1], words) == len(words) for _, words in behind if elements):
+    bare = text_lines(body)
+    places = [place for place, line in enumerate(bare, first_line) if line]
+    numbers, counts = parse_numbers([line for line in bare if line], places)
+    starts, row = np.cumsum(counts) - counts, 0
+    taken = np.zeros(len(counts), dtype=np.int64)
+    for element in elements:
+        rows = slice(row, row + element.rows)
+        taken[rows] = _numbers_taken(element, numbers, starts[rows], counts[rows])
+        row += element.rows
+    if row > len(counts) or (taken > counts).any():
+        return _columns_of_numbers(elements, numbers)
+    place_in_row = np.arange(len(numbers)) - np.repeat(starts, counts)
+    columns = _columns_of_numbers(elements, numbers[place_in_row < np.repeat(taken, counts)])
+    if row < len(counts):
+        last = elements[-1] if elements else _Element("", 0, [])
+        like_rows = _numbers_taken(last, numbers, starts[row:], counts[row:]) == counts[row:]
+        if (like_rows & (counts[row:] >= 3)).any():
             raise MeshError(
-                f"line {behind[0][0]}: {len(behind)} rows behind the last row of its {elements[-1].rows} "
-                f"{elements[-1].name} rows: its counts are damaged; export it again"
+                f"line {places[row]}: {len(counts) - row} rows behind the last row of its {last.rows} {last.name} "
+                "rows: its counts are damaged; export it again"
             )
-    except MeshError:
-        raise
-    except ValueError:
-        raise bad_number(lines) from None
-    if behind:
-        logger.warning("%s: from line %d on, %d rows behind the last are left out", path, behind[0][0], len(behind))
+        behind = len(counts) - row
+        logger.warning("%s: from line %d on, %d rows behind the last are left out", path, places[row], behind)
     return columns
 
 
-def _words_taken(element: _Element, words: list[bytes]) -> int:
-    """How many words a row of the element takes that starts with these; more than there are, if it is cut short."""
-    at = 0
+def _numbers_taken(element: _Element, numbers: Floats, starts: Ints, counts: Ints) -> Ints:
+    """How many of its numbers each row of the element takes; more than it has, if it is cut short."""
+    taken = np.zeros(len(starts), dtype=np.int64)
     for _, length, _ in element.properties:
+        there = taken < counts
         if length:
-            n = int(float(words[at])) if at < len(words) else 0
-            at += n if n >= 0 else len(words)
-        at += 1
-    return at
+            n = np.where(there, numbers[np.where(there, starts + taken, 0)], 0) if len(numbers) else 0 * taken
+            # what is no length takes more than the row has
+            taken += np.where((n >= 0) & (n <= counts) & (n % 1 == 0), np.nan_to_num(n), counts).astype(np.int64)
+        taken += 1
+    return taken
 
 
-def _columns_of_words(elements: list[_Element], words: list[bytes]) -> dict[str, Columns]:
-    """The columns of numbers in a row, as if they were binary float64."""
-    body, at, columns = to_floats(words).tobytes(), 0, dict[str, Columns]()
-    for name, count, properties in elements:
-        element = _Element(name, count, [_Property(p, length and "<f8", "<f8") for p, length, _ in properties])
+def _columns_of_numbers(elements: list[_Element], numbers: Floats) -> dict[str, Columns]:
+    """The columns of numbers in a row, read as if they were binary float64."""
+    body, at, columns = numbers.tobytes(), 0, dict[str, Columns]()
+    for name, rows, properties in elements:
+        element = _Element(name, rows, [_Property(p, length and "<f8", "<f8") for p, length, _ in properties])
         columns[name], at = _read_binary(body, at, element)
     if at != len(body):
         raise MeshError(f"damaged: {(len(body) - at) // 8} numbers behind the last row; export it again")

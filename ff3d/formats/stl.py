@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.formats.polygons import Polygons
-from ff3d.formats.text import MeshError, bad_number, text_lines, to_floats
+from ff3d.formats.text import MeshError, parse_numbers, text_lines
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.triangles import merge_exactly
 
@@ -49,12 +49,22 @@ def _read_text(data: bytes, path: Path) -> Floats:
 
     A file that ends behind a complete facet, without endsolid, is read, and a logged line says so.
     """
-    text = re.sub(rb"\bend[ \t]+(?=(solid|facet|loop)\b)", b"end", b"\n".join(text_lines(data)).lower())
+    lines = text_lines(data.lower())
+    kinds = b"".join([line[:1] for line in lines])
+    facets = kinds.count(b"f")
+    ended = any(line.startswith(b"endsolid") for line in lines[-2:])
+    # a line for each keyword, as in nearly all files
+    if ended and lines.count(b"endfacet") == facets and re.fullmatch(rb"(s(fovvvee)+e)+", kinds):
+        places = [place for place, line in enumerate(lines, 1) if line.startswith(b"vertex ")]
+        numbers, counts = parse_numbers([lines[place - 1][7:] for place in places], places)
+        if len(places) == 3 * facets and (counts == 3).all():
+            return numbers.reshape(-1, 3)
+    text = re.sub(rb"\bend (?=(solid|facet|loop)\b)", b"end", b"\n".join(lines))
     # names of solids may hold any word: they go from solid to the first facet, or to the end of the line
     text = re.sub(rb"\b((?:end)?solid)\b[^\n]*?(?=\bfacet\s+normal\b|\n|\Z)", rb"\1 ", text)
     opened, closed = (len(re.findall(word, text)) for word in (rb"\bfacet\b", rb"\bendfacet\b"))
     tail = text[text.rfind(b"endfacet") + len(b"endfacet") :] if closed else text
-    ended = re.search(rb"\bendsolid\b", tail)
+    ended = re.search(rb"\bendsolid\b", tail) is not None
     if not opened == closed > 0 or (tail.strip() and not ended):
         raise MeshError(
             f"text STL cut short or damaged: of {opened} facets {closed} end, and then comes no endsolid; "
@@ -67,17 +77,14 @@ def _read_text(data: bytes, path: Path) -> Floats:
             count = len(re.findall(rb"\bvertex\b", facet[1]))
             if count != 3:
                 raise MeshError(
-                    f"line {_line(text, facet.start())}: a facet of {count} vertices, not three; export it again"
+                    f"line {_line(text, facet.start())}: a facet of {count} vertices, not three; export again"
                 )
         raise MeshError("text STL damaged: a vertex stands outside of its facet; export or download it again")
-    found = re.findall(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", text)
+    found = list(re.finditer(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", text))
     if len(found) != 3 * closed:
         raise MeshError("text STL damaged: a vertex without three coordinates; export or download it again")
-    try:
-        return to_floats([word for words in found for word in words]).reshape(-1, 3)
-    except ValueError:
-        vertices = re.finditer(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", text)
-        raise bad_number((_line(text, match.start()), match.groups()) for match in vertices) from None
+    rows = [b" ".join(match.groups()) for match in found]
+    return parse_numbers(rows, (_line(text, match.start()) for match in found))[0].reshape(-1, 3)
 
 
 def _line(text: bytes, place: int) -> int:

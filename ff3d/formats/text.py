@@ -7,13 +7,16 @@ vertical tab, at which `str.splitlines` splits), and only ASCII blanks end a wor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Ints
 
 # How a file starts that is not what its name says: what it is, and what to do about it.
 IMPOSTORS = (
@@ -25,6 +28,7 @@ IMPOSTORS = (
     (rb"(BZh\d|\xfd7zXZ\0|7z\xbc\xaf|Rar!)", "a compressed archive; unpack it first"),
 )
 BOMS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+BLANKS = bytes.maketrans(b"\t\v\f", b"   ")
 # What C libraries of Microsoft's print for NaN and infinity; the # would start a comment and leave -1.
 NOT_FINITE = re.compile(rb"[+-]?1[.,]#(?:INF|IND|QNAN|SNAN|QNB|IO|J\b|R\b)\w*|[+-]?nan\([^)\s]*\)", re.IGNORECASE)
 
@@ -83,46 +87,61 @@ def _reencode(data: bytes, encoding: str) -> bytes:
 
 
 def text_lines(data: bytes) -> list[bytes]:
-    """The lines of a text file, in UTF-8; numbers written as 1.#QNAN, -1.#IND, nan(ind) and the like become nan."""
+    """The lines of a text file, as UTF-8, their words split by one blank each; a blank line is empty.
+
+    Numbers written as 1.#QNAN, -1.#IND, nan(ind) and the like become nan.
+    """
     data = as_utf8(data)
-    if b"#" in data or b"(" in data:
+    if b".#" in data or b",#" in data or (b"(" in data and b"nan(" in data.lower()):
         data = NOT_FINITE.sub(b"nan", data)
-    return data.splitlines()  # of bytes: at CR, LF and CR LF alone
+    data = data.translate(BLANKS).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    while b"  " in data:
+        data = data.replace(b"  ", b" ")
+    return data.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ").split(b"\n")
 
 
-def text_rows(data: bytes, *, comment: bytes = b"#") -> list[tuple[int, list[bytes]]]:
-    """The lines that hold words: each its number, from 1, and its words before the comment."""
-    rows = ((number, line.partition(comment)[0].split()) for number, line in enumerate(text_lines(data), 1))
-    return [row for row in rows if row[1]]
+def without_comments(lines: list[bytes], sign: bytes = b"#") -> list[bytes]:
+    """The lines, each up to the sign that starts a comment."""
+    return [line.partition(sign)[0].rstrip(b" ") if sign in line else line for line in lines]
 
 
-def to_floats(words: Sequence[bytes]) -> Floats:
-    """Words as float64 (n,). Raises ValueError for a word that is no number; 1_000 is none."""
-    if b"_" in b"".join(words):
-        raise ValueError("a number with _ in it")
-    return np.array(list(map(float, words)), dtype=np.float64)
+def parse_numbers(lines: list[bytes], places: Iterable[int], *, whole: bool = False) -> tuple[NDArray[Any], Ints]:
+    """All numbers of `text_lines` in a row, float64 or (whole) int64, and how many each line holds.
 
-
-def to_ints(words: Sequence[bytes]) -> Ints:
-    """Words as int64 (n,). Raises ValueError for a word that is no whole number."""
-    if b"_" in b"".join(words):
-        raise ValueError("a number with _ in it")
+    places: the number of each line in its file, read only for a message.
+    Raises MeshError, with the line, for a word that is no number; 1_000 is none.
+    """
+    counts = np.array([line.count(b" ") + 1 if line else 0 for line in lines], dtype=np.int64)
+    kind, total = np.dtype(np.int64 if whole else np.float64), int(counts.sum())
+    if not total:
+        return np.zeros(0, kind), counts
     try:
-        return np.array(list(map(int, words)), dtype=np.int64)
-    except OverflowError as error:
-        raise ValueError(f"{error}") from error
-
-
-def bad_number(rows: Iterable[tuple[int, Sequence[bytes]]], *, whole: bool = False) -> MeshError:
-    """The fault of the first word in rows (number of the line, words) that is no number, found after the fact."""
-    kind, convert = ("a whole number", to_ints) if whole else ("a number", to_floats)
-    for number, words in rows:
-        for word in words:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy before 2.4 warns where it stops at a word that is no number
+            values = np.fromstring(b" ".join(lines), kind, sep=" ")
+    except (ValueError, DeprecationWarning):
+        values = np.zeros(0, kind)
+    if len(values) == total and not (whole and values.max() == np.iinfo(np.int64).max):
+        return values, counts
+    found: list[float] = []
+    for place, line in zip(places, lines, strict=True):
+        for word in line.split():
             try:
-                convert([word])
+                found.append(_number(word, whole))
             except ValueError:
-                return MeshError(f"line {number}: expected {kind}, got {shown(word)}; correct it, or export it again")
-    return MeshError("damaged: a count in it is not finite; export or download it again")
+                expected = "a whole number" if whole else "a number"
+                raise MeshError(
+                    f"line {place}: expected {expected}, got {shown(word)}; correct it, or export it again"
+                ) from None
+    return np.array(found, dtype=kind), counts
+
+
+def _number(word: bytes, whole: bool) -> float:
+    """The number in a word. Raises ValueError for other words: Python would take 1_000, and int64 holds no more."""
+    number = int(word) if whole else float(word)
+    if b"_" in word or (whole and abs(number) > 2**62):
+        raise ValueError("no number of this format")
+    return number
 
 
 def shown(word: bytes) -> str:

@@ -644,7 +644,7 @@ CLOUDS: dict[str, tuple[str | bytes, Right]] = {
     ),
     "a.asc points and commas in numbers": (
         comma(SPHERE, " ").replace(",", ".1,"),
-        Right(refused="commas within numbers"),
+        Right(refused="commas in numbers"),
     ),
     "a.asc a decimal comma amiss": (
         comma(SPHERE, ";") + "1,2;x;3\n",

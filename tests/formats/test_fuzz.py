@@ -147,7 +147,7 @@ def test_a_mutated_file_gives_a_shape_or_one_clear_line(tmp_path, name):
     for load in loaders:
         load(path)  # the original is sound
     rng = np.random.default_rng(len(name))
-    for mutated in mutations(data, rng, 120):
+    for mutated in mutations(data, rng, 80):
         path.write_bytes(mutated)
         for load in loaders:
             tracemalloc.start()
