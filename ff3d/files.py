@@ -7,10 +7,14 @@ import hashlib
 import os
 import platform
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+
+SETTLED = 2 * 10**9  # ns: a file younger than that may change again without a change of its time
 
 
 @contextmanager
@@ -76,8 +80,17 @@ def _alive(process: int) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """The sha256 of a file's bytes, in hexadecimal; read once, while the file stays as it is."""
+    path = Path(path).resolve()
+    stamp = path.stat()
+    if time.time_ns() - stamp.st_mtime_ns < SETTLED:
+        return _sha256.__wrapped__(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+    return _sha256(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, *stamp: int) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -80,8 +80,8 @@ def train(
     """Label points of a shape, one that `load_surface` takes, and fit a field to them.
 
     oracle: points -> bool; by default the shape's own, of a mesh its generalized winding number.
-    held_out: test sets scored as the fit goes; by default 2^15 points of each kind, seeded apart from training. Where
-    they have nothing inside, and the field neither, there is no score.
+    held_out: test sets scored as the fit goes; by default `held_out_count` points of each kind, seeded apart from
+    training. Where they have nothing inside, and the field neither, there is no score.
     checkpoint: where the unfinished fit is kept, and resumed from.
     Otherwise as `fields.optimise.optimise`.
     """
@@ -126,7 +126,7 @@ def train(
     everywhere = open_space if field.guarded else None
     draw = TrainingPoints(mesh, oracle, cube, config.sampling, seed=config.seed, everywhere=everywhere)
     spent += time.perf_counter() - begun
-    tests = _held_out(mesh, config, oracle, 2**15) if held_out is None else held_out
+    tests = _held_out(mesh, config, oracle, held_out_count(config)) if held_out is None else held_out
     overlaps: dict[str, Overlap] = {}
 
     def scores() -> dict[str, float]:
@@ -178,6 +178,17 @@ def surface_cells(oracle: Oracle, cube: UnitCube, bounds: NDArray[np.float64] | 
     if bounds is None:
         return cells
     return cells.settled(cube.to_unit(bounds), lambda unit: oracle.winding_number(cube.from_unit(unit)))
+
+
+def held_out_count(config: FitConfig) -> int:
+    """How many test points of each kind are scored as a fit goes: 2^15, fewer for a budget of few steps.
+
+    Ten evaluations of three kinds shall not take longer than the steps themselves: a point costs a third of one that is
+    trained on, so no more than half as many are scored; but 2^12 at least.
+    """
+    if config.budget.steps is None:
+        return 2**15
+    return min(2**15, max(2**12, config.budget.steps * config.optimiser.batch_size // (2 * 10 * 3)))
 
 
 def _held_out(mesh: trimesh.Trimesh, config: FitConfig, oracle: Oracle, count: int) -> dict[str, LabelledPoints]:

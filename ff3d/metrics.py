@@ -168,7 +168,12 @@ def _distances(one: Surface, other: Surface, count: int, rng: Generator) -> tupl
 
     points, faces = one.sample(count, rng)
     soup = np.arange(3 * len(other.corners)).reshape(-1, 3)
-    squared, nearest, _ = igl.point_mesh_squared_distance(points, other.corners.reshape(-1, 3), soup)
+    # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
+    order = np.lexsort((64 * np.clip(points, -1, 1.98).T).astype(np.int8))
+    squared, nearest = np.empty(count), np.empty(count, dtype=np.int64)
+    squared[order], nearest[order], _ = igl.point_mesh_squared_distance(
+        points[order], other.corners.reshape(-1, 3), soup
+    )
     normals = [surface.crosses[chosen] for surface, chosen in ((one, faces), (other, nearest))]
     first, second = (it / np.linalg.norm(it, axis=1, keepdims=True) for it in normals)
     return np.sqrt(squared), np.abs(np.einsum("ij,ij->i", first, second))

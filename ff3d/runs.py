@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ff3d.fields.checkpoint import FitError, Progress
 from ff3d.fields.field import OccupancyField, load_field
 from ff3d.fields.network import resolve_device
-from ff3d.files import write_text
+from ff3d.files import file_sha256, write_text
 from ff3d.fitting import Fit, train
 from ff3d.settings import FitConfig, from_flat
 
@@ -43,8 +42,7 @@ class MeshSource:
     @classmethod
     def of(cls, path: Path) -> MeshSource:
         """Read the file's name and hash."""
-        with path.open("rb") as file:
-            return cls(path.name, hashlib.file_digest(file, "sha256").hexdigest())
+        return cls(path.name, file_sha256(path))
 
 
 class Run:

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import stat
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ff3d.files import write_atomically, write_text
+from ff3d.files import _sha256, file_sha256, write_atomically, write_text
 
 
 def test_a_file_is_written_with_its_folder_and_the_usual_permissions(tmp_path):
@@ -72,3 +73,19 @@ def test_a_name_of_255_letters_is_written(tmp_path):
     path = tmp_path / ("n" * 251 + ".txt")
     write_text(path, "long")
     assert path.read_text() == "long"
+
+
+def test_a_hash_is_kept_while_the_file_stays_as_it_is(tmp_path):
+    path = tmp_path / "file"
+    for text in ("one", "two"):  # as long, and written at once
+        path.write_text(text)
+        assert file_sha256(path) == hashlib.sha256(text.encode()).hexdigest()
+    os.utime(path, (1, 1))
+    before = _sha256.cache_info()
+    assert file_sha256(path) == file_sha256(tmp_path / "." / "file") == hashlib.sha256(b"two").hexdigest()
+    after = _sha256.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
+    path.write_text("six")
+    assert file_sha256(path) == hashlib.sha256(b"six").hexdigest()
+    os.utime(path, (2, 2))
+    assert file_sha256(path) == hashlib.sha256(b"six").hexdigest()

@@ -18,7 +18,7 @@ from ff3d.fields.config import MappingName
 from ff3d.fields.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.optimise import Adam, learning_rate_factor, optimise
-from ff3d.fitting import fit, loss_of, train
+from ff3d.fitting import fit, held_out_count, loss_of, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import TruncatedDistance
 from ff3d.labels.surfels import PointCloudOracle
@@ -421,3 +421,11 @@ print("interrupted", progress.interrupted, checkpoint.exists(), flush=True)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out.endswith("interrupted True True\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [({"seconds": 5}, 2**15), ({"steps": 60}, 8192), ({"steps": 10_000}, 2**15), ({"steps": 1}, 2**12)],
+)
+def test_few_steps_are_scored_on_fewer_points(settings, count):
+    assert held_out_count(make_config("plain", **settings)) == count

@@ -33,6 +33,13 @@ class Executor:
     gpus: float = 0.0
     """GPUs that a fit on the cluster is given"""
 
+    def start(self) -> None:
+        """Let what workers need be imported, while the plan is made."""
+        from ff3d.studies.workers import start_server
+
+        if self.workers and not self.ray:
+            start_server()
+
     def workers_for(self, seconds: float | None) -> Any:
         """The workers for fits of this budget."""
         from ff3d.studies.workers import Workers
@@ -96,6 +103,7 @@ class BenchmarkCommand:
     """results folder, or an fsspec address (s3://...); the same command again resumes it"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        self.executor.start()
         from ff3d.studies.plan import make_plan, read_plan
 
         settings = _without_mapping(given(self.settings), "benchmark")
@@ -131,6 +139,7 @@ class TuneCommand:
     """results folder; the same command again resumes it"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        self.executor.start()
         from ff3d.shapes.sources import find_shapes
         from ff3d.studies.tuning import tune
         from ff3d.views.html import write_page

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Corners, FaceFloats, FaceVectors, Floats, PointIndices, Points
+from ff3d.geometry.arrays import Corners, FaceFloats, FaceVectors, Floats, Ints, PointIndices, Points
 from ff3d.geometry.triangles import cross_products
 
 if TYPE_CHECKING:
@@ -130,3 +130,18 @@ def sample_surface(
     Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
     """
     return Surface.of(mesh).sample(count, rng, weight)
+
+
+def spread(part: Ints, area: Floats, each: int) -> Ints:
+    """Faces (parts * each,) that stand for their parts: `each` of every part, evenly over its area.
+
+    part (f,): from 0 on, none empty.
+    """
+    order = np.argsort(part, kind="stable")
+    cumulative, end = np.cumsum(area[order]), np.cumsum(np.bincount(part))
+    start = np.concatenate([[0], end[:-1]])
+    before = cumulative[start] - area[order[start]]
+    share = (np.arange(each) + 0.5) / each
+    targets = before[:, None] + np.bincount(part, area)[:, None] * share
+    places = np.searchsorted(cumulative, targets.ravel()).reshape(targets.shape)
+    return order[np.clip(places, start[:, None], end[:, None] - 1)].ravel()

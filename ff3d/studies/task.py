@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ff3d")
 
 ROW = "row.json"
+KEPT = 2_000_000  # faces of the meshes whose references are kept: about a gigabyte
+COST = 50_000  # faces that take as much memory as the test sets of a mesh
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,27 @@ class Reference:
         return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)  # the tasks of a mesh follow each other
+_references: dict[tuple[Path, int, Path | None], Reference] = {}  # the one last used at the end
+
+
 def reference(path: Path, testset: Path | None = None) -> Reference:
-    """Load a mesh or a point cloud, and its oracle."""
+    """A mesh or a point cloud, and its oracle: loaded once, and kept until too many others were used since.
+
+    So the fits of a study share it, and so does its report. testset: as of `Task`.
+    """
     path = find_shape(path)
+    key = path.resolve(), path.stat().st_mtime_ns, testset
+    found = _references.pop(key, None)
+    if found is None:
+        same = next((it for other, it in _references.items() if other[:2] == key[:2]), None)
+        found = _load(path, testset) if same is None else dataclasses.replace(same, testset=testset)
+    _references[key] = found
+    while len(_references) > 1 and sum(len(it.mesh.faces) + COST for it in _references.values()) > KEPT:
+        del _references[next(iter(_references))]
+    return found
+
+
+def _load(path: Path, testset: Path | None) -> Reference:
     shape = load_shape(path)  # apart, for the budget has no part in reading
     begun = time.perf_counter()
     surface = dataclasses.replace(load_surface(shape), name=path.name, sha256=file_sha256(path))

@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ff3d.files import write_text
 from ff3d.geometry.cores import limited_threads, take_process, threads
 from ff3d.progress import Interrupt, block_signals
 from ff3d.studies.remote import Storage
-from ff3d.studies.task import ROW, Row, Task, perform
+
+if TYPE_CHECKING:
+    from ff3d.studies.task import Row, Task
 
 log = logging.getLogger("ff3d")
 
@@ -110,6 +112,8 @@ class Workers:
         """What became of a task in another process: its row and whether it is done; None if it ended without a row."""
         from pebble import ProcessExpired
 
+        from ff3d.studies.task import ROW, Row
+
         if isinstance(future.exception(), KeyboardInterrupt):
             return None
         try:
@@ -132,6 +136,8 @@ class Workers:
             import ray
         except ImportError:
             raise ValueError("--ray needs the package ray: pip install 'ff3d[ray]'") from None
+        from ff3d.studies.task import Row
+
         ray.init(
             address=None if self.ray == "local" else self.ray,
             include_dashboard=False,
@@ -167,6 +173,8 @@ def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
 
 def _kept(task: Task, out: str, command: str, progress_bar: bool = False) -> tuple[Row, bool]:
     """Perform a task in its folder, here or at a remote address; row.json is sent last, when the rest is there."""
+    from ff3d.studies.task import ROW, perform
+
     storage = Storage(out)
     storage.fetch(f"{task.name}/{ROW}")
     folder = storage.local / task.name
@@ -184,6 +192,14 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ff3d.studies.preload"])
     return context
+
+
+def start_server() -> None:
+    """Start the server that forks workers, which imports what they need while this process does what comes before."""
+    if _context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
 
 
 class _Presses(Interrupt):

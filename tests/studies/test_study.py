@@ -13,13 +13,17 @@ import trimesh
 from pyarrow import parquet
 from scipy import stats
 
+from ff3d.files import _sha256
 from ff3d.formats.writers import save_mesh
+from ff3d.labels.oracles import load_surface
 from ff3d.settings import make_config
 from ff3d.studies.plan import Plan
 from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import curve, interval, summary, sweep
 from ff3d.studies.study import ROWS, TABLE, Study, read_rows, run_study
 from ff3d.studies.task import ROW, Row, Task
+from ff3d.views.html import write_page
+from ff3d.views.markdown import write_report
 
 TINY = {
     "steps": 120,
@@ -214,3 +218,22 @@ def test_the_best_is_the_arm_with_the_highest_mean_near_the_surface(meshes, undi
     assert "torch" in study.versions
     failed = [dataclasses.replace(row, iou={}, failure="broken") for row in rows]
     assert dataclasses.replace(study, rows=failed).best is None
+
+
+def test_a_study_and_its_reports_create_the_oracle_of_a_mesh_once_and_hash_it_once(meshes, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(shape, *arguments):
+        loaded.append(shape)
+        return load_surface(shape, *arguments)
+
+    monkeypatch.setattr("ff3d.studies.task.load_surface", load)
+    paths = [shutil.copy(mesh, tmp_path / mesh.name) for mesh in meshes]
+    for path in paths:
+        os.utime(path, (1, 1))  # so old that its hash can be kept
+    before = _sha256.cache_info().misses
+    study = run_study(plan_of(paths), tmp_path / "out")
+    write_report(study)
+    write_page(study)
+    assert len(loaded) == 2
+    assert _sha256.cache_info().misses - before == 2

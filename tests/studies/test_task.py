@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -115,3 +116,21 @@ def test_frozen_test_points_take_the_place_of_drawn_ones(task, done, ball, tmp_p
     assert row.tests != done[0].tests
     answer = Run(folder).load().contains(points)
     assert row.iou["uniform"] == pytest.approx((answer & inside).sum() / (answer | inside).sum(), abs=1e-5)
+
+
+def test_a_reference_is_kept_for_other_test_sets_and_not_for_a_changed_file(tmp_path, monkeypatch):
+    path, testset = tmp_path / "shape.ply", tmp_path / "tests.npz"
+    trimesh.creation.icosphere(subdivisions=2).export(path)
+    first = reference(path)
+    assert reference(path) is first
+    other = reference(path, testset)
+    assert other.oracle is first.oracle
+    assert other.testset == testset
+    trimesh.creation.box().export(path)
+    os.utime(path, (1, 1))
+    changed = reference(path)
+    assert len(changed.mesh.faces) == 12
+    monkeypatch.setattr("ff3d.studies.task.KEPT", 0)  # no more than one
+    trimesh.creation.torus(1.0, 0.4).export(tmp_path / "torus.ply")
+    reference(tmp_path / "torus.ply")
+    assert reference(path) is not changed

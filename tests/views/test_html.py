@@ -17,7 +17,6 @@ from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.plan import make_plan
 from ff3d.studies.remote import Storage
 from ff3d.studies.study import run_study
-from ff3d.studies.task import reference
 from ff3d.views.html import FACES, write_page
 from ff3d.views.markdown import write_report
 
@@ -116,7 +115,6 @@ def with_shape(study, tmp_path, mesh, *shapes):
     """A study of one mesh, whose arms have the given shapes."""
     path = tmp_path / "shape.ply"
     save_mesh(mesh, path)
-    reference.cache_clear()
     plan = dataclasses.replace(study.plan, meshes=(path,), vary={}, mappings=("none", "basic")[: max(1, len(shapes))])
     rows = []
     for mapping, shape in zip(plan.mappings, shapes, strict=False):
