@@ -145,8 +145,6 @@ def train(
         spent=spent,
         title=mapping.name if progress_bar else "",
     )
-    if field.surface is None:  # the grid may have been made since
-        field.surface = surface_cells(oracle, cube)
     said = remarks(overlaps) if progress.finished and overlaps else []
     nothing = nothing_found(overlaps) if said else None
     return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes), tuple(said), nothing)
@@ -162,17 +160,14 @@ def _has_no_distances(oracle: Oracle) -> bool:
 def surface_cells(oracle: Oracle, cube: UnitCube, bounds: NDArray[np.float64] | None = None) -> SurfaceCells | None:
     """The coarse cells of an oracle's cell grid, in the coordinates of `cube`; None if it has none.
 
-    bounds: of a field (2, 3), input coordinates, that the cells are to guard: the grid is made if it can be, and the
-    outermost cells have the labels that hold as far as there.
+    bounds: of a field (2, 3), input coordinates, that the cells are to guard: the outermost cells have the labels that
+    hold as far as there.
     """
     from ff3d.labels.winding_number import WindingNumberOracle
 
     if not isinstance(oracle, WindingNumberOracle):
         return None
-    grid = oracle.known_grid if bounds is None else oracle.grid
-    if grid is None:
-        return None
-    cells = grid.surface_cells()
+    cells = oracle.grid.surface_cells()  # always: a field must not depend on what was queried before it
     lower = cube.to_unit(oracle.cube.from_unit(cells.lower[None]))[0]
     cells = replace(cells, lower=lower, side=cells.side * oracle.cube.scale / cube.scale)
     if bounds is None:

@@ -429,3 +429,27 @@ print("interrupted", progress.interrupted, checkpoint.exists(), flush=True)
 )
 def test_few_steps_are_scored_on_fewer_points(settings, count):
     assert held_out_count(make_config("plain", **settings)) == count
+
+
+@pytest.mark.parametrize("preset", ["plain", "fast"])
+def test_the_same_call_gives_the_same_bytes_first_or_last(torus, tmp_path, preset):
+    files = []
+    for queries in (0, 3_000_000):
+        oracle = WindingNumberOracle(torus)
+        oracle(np.random.default_rng(queries).uniform(-2, 2, (queries, 3)))
+        field = fit(torus, preset=preset, steps=3, device="cpu", oracle=oracle)
+        field.save(tmp_path / f"{queries}.safetensors")
+        files.append((tmp_path / f"{queries}.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_fit_and_compare_save_the_same_field(torus, tmp_path):
+    from ff3d.cli import main
+
+    torus.export(tmp_path / "torus.ply")
+    common = [str(tmp_path / "torus.ply"), "--steps", "5", "--width", "16", "--depth", "1", "--device", "cpu"]
+    assert main(["fit", *common, "--mapping", "basic", "--out", str(tmp_path / "run")]) in (0, 1)
+    study = ["compare", *common, "--mappings", "basic", "--resolution", "16", "--out", str(tmp_path / "study")]
+    assert main(study) in (0, 1)
+    one, other = (tmp_path / name / "field.safetensors" for name in ("run", "study/torus-basic-0"))
+    assert one.read_bytes() == other.read_bytes()
