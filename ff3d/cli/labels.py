@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from tyro.conf import Positional, arg
 
 from ff3d.cli.options import ManyMeshes, OracleName, ShapeName, say, say_places
@@ -88,6 +87,8 @@ class InspectCommand:
     """a .png: three cuts through the place where labels are least sure"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        import numpy as np
+
         from ff3d.geometry.coordinates import box_in_words, grown_box
         from ff3d.labels.confidence import UNSURE, doubt, second_opinion
         from ff3d.labels.oracles import load_surface
