@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FINEST = 512  # cells along the longest side; finer ones take too much memory
 STEPS = 16  # away from the surface, until a cell is reached that no triangle touches
+WALLS = 8_000_000  # pairs of a triangle and a cell that it touches; where there would be more, cells are larger
 MARGIN = 2.5  # cells between the surface and the end of the grid
 OUTSIDE, INSIDE, TOUCHED = 0, 1, 2
 
@@ -38,7 +39,7 @@ class FloodOracle:
         low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         self.cell = max(cell, float((high - low).max()) / FINEST)
         self._lower = low - MARGIN * self.cell
-        touched, level = touched_cells((corners - self._lower) / self.cell)
+        _, touched, level = touched_cells((corners - self._lower) / self.cell, WALLS)
         shape = np.ceil((high - self._lower) / self.cell + MARGIN).astype(int)
         if level:  # too many to be distinguished
             self.cell *= 2**level

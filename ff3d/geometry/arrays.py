@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Singles = NDArray[np.float32]
 Indices = NDArray[np.int32]
+Integers = NDArray[np.integer[Any]]  # of any width
 
 if TYPE_CHECKING or "jaxtyping" not in sys.modules:
     Points = Floats  # (n, 3)

@@ -164,6 +164,46 @@ class HalfEdges:
         return self.face[:-1][same], self.face[1:][same]
 
 
+def closing_triangles(vertices: Vertices, faces: Faces) -> Floats:
+    """Triangles (c, 3, 3) that close a surface: with them as many faces run along every edge one way as the other.
+
+    vertices (v, 3), faces (f, 3). Every loop of the rim is cut down by half again and again, a triangle for each two
+    edges that become one: triangles about as long as they are wide, small ones at the rim and large ones in the middle.
+    """
+    edges = HalfEdges.of(faces, len(vertices))
+    low, high = np.repeat(edges.ends, np.abs(edges.balance), axis=0).T
+    turned = np.repeat(edges.balance < 0, np.abs(edges.balance))
+    start, end = np.where(turned, low, high), np.where(turned, high, low)  # against the faces
+    # as many edges end in a vertex as start there: the first goes on as the first, and so on
+    after = np.empty(len(start), dtype=np.int64)
+    after[np.argsort(end, kind="stable")] = np.argsort(start, kind="stable")
+    following: list[int] = after.tolist()
+    order: list[int] = []
+    begins: list[int] = []
+    seen = [False] * len(following)
+    for first in range(len(following)):
+        edge = first
+        if not seen[edge]:
+            begins.append(len(order))
+        while not seen[edge]:
+            seen[edge] = True
+            order.append(edge)
+            edge = following[edge]
+    corner, loops = start[order], len(begins)
+    loop = np.repeat(np.arange(loops), np.diff([*begins, len(order)]))
+    triangles = [np.zeros((0, 3), dtype=np.int64)]
+    while len(corner):
+        count = np.bincount(loop, minlength=loops)
+        begin = np.cumsum(count) - count
+        place, last = np.arange(len(loop)) - begin[loop], count[loop] - 1
+        next_two = [corner[begin[loop] + (place + k) % count[loop]] for k in (1, 2)]
+        cut = (place % 2 == 0) & (place < last) & (last >= 2)
+        triangles.append(np.stack([corner[cut], *(them[cut] for them in next_two)], axis=1))
+        kept = (place % 2 == 0) & (last >= 3)
+        corner, loop = corner[kept], loop[kept]
+    return vertices[np.concatenate(triangles)]
+
+
 def components(left: Ints, right: Ints, nodes: int) -> Ints:
     """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i].
 

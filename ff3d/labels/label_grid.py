@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -11,20 +12,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Bools, Floats, Indices, Integers, Ints
+from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, floor_cells, touched_cells
+from ff3d.geometry.touching import REACH, CellFaces, floor_cells, runs, touched_cells
+from ff3d.geometry.triangles import components
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ff3d.labels.second_oracles import GridTensors
 
 
-Winding = Callable[[Floats], Floats]
+Winding = Callable[[Floats, float], Floats]  # points (n, 3) and an accuracy, which may be infinite -> (n,)
+PAIRS = 2_000_000  # of a triangle and a cell that it touches, and four more for each face; else cells are larger
 TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are halved where the surface is
 
 MOST_ASKED = 2**18  # cells of an open surface that are asked about one by one
-DOUBT = 0.06  # how far off the winding numbers given may be
+DIRECT = 0.25  # how much the winding number of caps may change within cells that are asked about together
+ACCURACY, DOUBT = 2.0, 0.06  # of the caps' winding number, and how far off it may then be
+CLEAR = 2e-6  # units: how far from all triangles a point must lie for a sum in float32 to tell its side
+FINE, WHOLE = 4.0, 0.25  # of a closed surface: the accuracy, and how far from a whole number it may then be given
 CHUNK = 2**16  # points of a look-up: what passes through the caches together
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Triangles that close a surface with a rim.
+
+    triangles: (c, 3, 3), unit coordinates.  rim: (r, 2, 3), the segments where the surface ends, each as often as its
+    faces there are out of balance.  winding_number: that of the caps.
+    """
+
+    triangles: Floats
+    rim: Floats
+    winding_number: Winding
 
 
 @dataclass(frozen=True)
@@ -37,9 +57,10 @@ class CellGrid:
 
     A label holds for every point of its cell, and is the winding number's. No triangle touches the cell: tested by
     separating axes (Akenine-Moller 2001, "Fast 3D triangle-box overlap testing") on cells grown by `REACH`. The
-    winding number of a surface without a rim is constant where one can walk without crossing it. Where it has a rim,
-    its gradient is at most the sum over the rim of |dl| / (4 pi d^2), as the magnetic field of a current along the rim
-    (Biot and Savart); where that bound leaves room for a change of label, the cell is `UNKNOWN`.
+    winding number of a surface without a rim is constant where one can walk without crossing it. One with a rim is
+    closed by caps first, and the winding number of the caps is subtracted. Its gradient is at most the sum over the
+    rim of |dl| / (4 pi d^2), as the magnetic field of a current along the rim (Biot and Savart); where that bound
+    leaves room for a change of label, the cell is `UNKNOWN`.
     """
 
     lower: Floats
@@ -48,33 +69,41 @@ class CellGrid:
     bricks: NDArray[np.uint8]
 
     @classmethod
-    def build(cls, triangles: Floats, rim: Floats, winding_number: Winding) -> CellGrid:
+    def build(cls, triangles: Floats, whole_number: Winding, caps: Caps | None = None) -> CellGrid:
         """The grid of a surface.
 
-        triangles: (f, 3, 3), unit coordinates.  rim: (r, 2, 3), the segments where the surface ends, each as often
-        as its faces there are out of balance.  winding_number: points (n, 3), unit coordinates -> (n,), right to
-        `DOUBT`, and decided rightly at 1/2.
+        triangles: (f, 3, 3), unit coordinates, a surface without a rim, with the caps among them if it needed any.
+        whole_number: the winding number of all of these, right to `WHOLE` at `FINE`.
         """
         low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
         side = float((high - low).max()) / (TOP - 1)
         fine = side / 2**LEVELS
-        low = low - side / 2  # so that no flat side of the shape lies in a face of the grid
-        touched, level = touched_cells((triangles - low) / fine)
-        brick = 2 ** max(0, LEVELS - level)
+        low = low - 0.46 * side  # so that no flat side of the shape lies in a face of any cell
+        face, touched, level = touched_cells((triangles - low) / fine, PAIRS + 4 * len(triangles))
+        bits = max(0, LEVELS - level)
         fine *= 2**level
-        shape = touched.max(axis=0) // brick + 3
-        coarse = np.ravel_multi_index(tuple((touched // brick + 1).T), tuple(shape))
+        cell = touched.T + 2**bits
+        shape = (cell.max(axis=1) >> bits) + 2
+        coarse = np.ravel_multi_index(tuple(cell >> bits), tuple(shape))
         table = np.full(shape.prod(), -1, dtype=np.int32)
         table[coarse] = 0
         surface = np.flatnonzero(table == 0)
         table[surface] = np.arange(3, len(surface) + 3)
-        bricks = np.zeros((len(surface) + 3, brick, brick, brick), dtype=np.uint8)
-        bricks[(table[coarse], *(touched % brick).T)] = UNKNOWN
-        grid = cls(low - brick * fine, fine, table.reshape(shape), bricks)
-        slope = _slope(rim, grid) if len(rim) else None
-        _label_bricks(grid, surface, slope, winding_number)
-        _label_table(grid, slope, winding_number)
+        bricks = np.full((len(surface) + 3, *(2**bits,) * 3), UNKNOWN, dtype=np.uint8)
+        bricks[3:] = OUTSIDE
+        address = _address(table[coarse], cell, bits)
+        bricks.reshape(-1)[address] = UNKNOWN
+        grid = cls(low - fine * 2**bits, fine, table.reshape(shape), bricks)
+        spaces = _spaces(grid, surface, whole_number)
+        _label(grid, surface, spaces, caps)
         bricks[OUTSIDE], bricks[INSIDE], bricks[UNKNOWN] = OUTSIDE, INSIDE, UNKNOWN
+        grid.__dict__["_near"] = _Near(
+            grid,
+            spaces,
+            CellFaces.of(triangles, face, address),
+            0 if caps is None else len(caps.triangles),
+            whole_number,
+        )
         return grid
 
     @property
@@ -152,48 +181,25 @@ class CellGrid:
             label[start : start + CHUNK] = bricks[address]
         return label
 
+    def whole_number(self, points: Floats) -> tuple[Floats, Bools]:
+        """The winding number of all triangles, caps among them, and whether a cap touches the point's cell.
+
+        points (n, 3), unit coordinates -> (n,), (n,).
+        In a cell that triangles touch it is that of an untouched cell beside it, or of one point of the cell if there
+        is none, and one more or less for each triangle that the segment to there crosses, told in float64. NaN where
+        rounding may change what is crossed.
+        """
+        near: _Near = self.__dict__["_near"]
+        return near.whole_number(points)
+
     def on(self, device: str | Any) -> GridTensors:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""
-        made: dict[str, GridTensors] = self.__dict__.setdefault("_tensors", {})
-        if str(device) not in made:
-            made[str(device)] = GridTensors(self, device)
-        return made[str(device)]
+        from ff3d.labels.second_oracles import GridTensors
 
-
-class GridTensors:
-    """A cell grid on a torch device: batches of points are labelled where they are drawn."""
-
-    def __init__(self, grid: CellGrid, device: str | Any):
-        import torch
-
-        _, ny, nz = grid.table.shape
-        self._shift = grid.bricks.shape[1].bit_length() - 1
-        self._strides = ny * nz, nz
-        self._lower = torch.tensor(grid.lower)
-        self._scale = 1 / grid.cell
-        # the last cell begins one below the last index, so that a clamped point stays in it
-        self._last = torch.tensor([n * grid.bricks.shape[1] - 0.5 for n in grid.table.shape])
-        self._table = torch.tensor(grid.table.reshape(-1), device=device)
-        self._bricks = torch.tensor(grid.bricks.reshape(-1), device=device)
-
-    def look_up(self, points: Tensor) -> Tensor:
-        """points (n, 3), unit coordinates, on this grid's device -> (n,) uint8."""
-        import torch
-
-        answer = torch.empty(len(points), dtype=torch.uint8, device=points.device)
-        step = CHUNK if points.device.type == "cpu" else max(1, len(points))
-        # not every device has float64
-        lower, last = (it.to(points.dtype).to(points.device) for it in (self._lower, self._last))
-        shift, mask = self._shift, 2**self._shift - 1
-        for start in range(0, len(points), step):
-            index = points[start : start + step] - lower
-            index = torch.minimum(index.mul_(self._scale).clamp_(min=0), last).int()
-            x, y, z = index.unbind(1)
-            stride_x, stride_y = self._strides
-            brick = self._table[(x >> shift) * stride_x + (y >> shift) * stride_y + (z >> shift)]
-            local = (((x & mask) << shift | (y & mask)) << shift) | (z & mask)
-            answer[start : start + step] = self._bricks[(brick.long() << 3 * shift) + local]
-        return answer
+        copies: dict[str, GridTensors] = self.__dict__.setdefault("_tensors", {})
+        if str(device) not in copies:
+            copies[str(device)] = GridTensors(self.lower, self.cell, self.table, self.bricks, device)
+        return copies[str(device)]
 
 
 # ---------------------------------------------------------------------------------------------- what the others are
@@ -222,64 +228,236 @@ def _slope(rim: Floats, grid: CellGrid) -> Floats:
     return np.maximum(slope, 0) + rounding
 
 
-def _label_bricks(grid: CellGrid, surface: Ints, slope: Floats | None, winding_number: Winding) -> None:
-    """Give each connected part of a brick's untouched cells its label."""
+@dataclass(frozen=True)
+class _Spaces:
+    """The spaces of cells that no triangle touches, each with one winding number.
+
+    of_cell: (k, b, b, b), the space of each cell of the bricks, 0 for touched ones.  of_coarse: (nx, ny, nz), that of
+    each coarse cell that is no brick.  number: (s,), whole, NaN where it is not known, as in space 0.
+    """
+
+    of_cell: Integers
+    of_coarse: Integers
+    number: Floats
+
+
+def _parts(grid: CellGrid) -> tuple[Indices, Ints]:
+    """The connected part within its brick of each untouched cell, from 1 on: (k, b, b, b); and a cell of each part."""
     from scipy import ndimage
 
-    edge = grid.bricks.shape[1]
     neighbours = np.zeros((3, 3, 3, 3), dtype=bool)
     neighbours[1] = ndimage.generate_binary_structure(3, 1)
-    corner = grid.lower + np.stack(np.unravel_index(surface, grid.table.shape), axis=1) * grid.side
-    for start in range(0, len(surface), 2**14):
-        chosen = slice(start, start + 2**14)
-        bricks = grid.bricks[3:][chosen]
-        parts, count = ndimage.label(bricks != UNKNOWN, structure=neighbours)
-        parts = parts.reshape(-1)
-        cells = np.arange(len(parts))
-        sample = np.zeros(count + 1, dtype=np.int64)
-        sample[parts] = cells
-        brick, place = np.divmod(sample[1:], edge**3)
-        local = np.stack(np.unravel_index(place, (edge, edge, edge)), axis=1)
-        number = winding_number(corner[chosen][brick] + (local + 0.5) * grid.cell)
-        label = (number > 0.5).astype(np.uint8)
-        if slope is not None:
-            # from the cell asked one walks to any other of its part through at most all its cells
-            way = (np.bincount(parts, minlength=count + 1)[1:] - 1 + np.sqrt(3) / 2) * grid.cell
-            steep = slope.reshape(-1)[surface[chosen]]
-            label[np.abs(number - 0.5) <= steep[brick] * way + DOUBT] = UNKNOWN
-            filled = np.concatenate([[UNKNOWN], label]).astype(np.uint8)[parts]
-            alone = np.flatnonzero((filled == UNKNOWN) & (parts > 0))
-            if len(alone) * (len(surface) / len(bricks)) <= MOST_ASKED:
-                brick, place = np.divmod(alone, edge**3)
-                local = np.stack(np.unravel_index(place, (edge, edge, edge)), axis=1)
-                number = winding_number(corner[chosen][brick] + (local + 0.5) * grid.cell)
-                sure = np.abs(number - 0.5) > steep[brick] * (np.sqrt(3) / 2 * grid.cell) + DOUBT
-                filled[alone[sure]] = number[sure] > 0.5
-        else:
-            filled = np.concatenate([[UNKNOWN], label]).astype(np.uint8)[parts]
-        bricks[...] = filled.reshape(bricks.shape)
+    parts, count = np.zeros(grid.bricks.shape, dtype=np.int32), 0
+    for start in range(0, len(parts), 2**14):
+        found, more = ndimage.label(grid.bricks[start : start + 2**14] != UNKNOWN, structure=neighbours)
+        found[found > 0] += count
+        parts[start : start + 2**14], count = found, count + more
+    cells = np.zeros(count + 1, dtype=np.int64)
+    cells[parts.reshape(-1)] = np.arange(parts.size)
+    return parts, cells
 
 
-def _label_table(grid: CellGrid, slope: Floats | None, winding_number: Winding) -> None:
-    """Give the coarse cells that the surface does not touch their label; the outermost layer is the space beyond."""
+def _spaces(grid: CellGrid, surface: Ints, whole_number: Winding) -> _Spaces:
+    """What hangs together of the untouched cells, and its winding number, asked about once."""
     from scipy import ndimage
 
+    parts, sample = _parts(grid)
+    beyond, more = ndimage.label(grid.table < 0)
+    beyond = np.where(beyond > 0, beyond + len(sample) - 1, 0)
+    links = [np.zeros((2, 0), dtype=np.int64)]
+    for axis in range(3):
+        brick, outer = np.moveaxis(grid.table, axis, 0), np.moveaxis(beyond, axis, 0)
+        at = np.nonzero((brick[:-1] >= 0) | (brick[1:] >= 0))
+        after = (at[0] + 1, *at[1:])
+        left = np.take(parts, -1, axis=axis + 1)[brick[at]].reshape(len(at[0]), -1)
+        right = np.take(parts, 0, axis=axis + 1)[brick[after]].reshape(len(at[0]), -1)
+        both = np.stack(
+            [
+                np.where(brick[at][:, None] < 0, outer[at][:, None], left),
+                np.where(brick[after][:, None] < 0, outer[after][:, None], right),
+            ]
+        ).reshape(2, -1)
+        both = both[:, (both > 0).all(axis=0)]
+        links.append(both[:, (np.diff(both, axis=1, prepend=0) != 0).any(axis=0)])
+    left, right = np.concatenate(links, axis=1)
+    space = components(left - 1, right - 1, len(sample) + more - 1)
+    found = np.zeros(int(space.max()) + 1, dtype=np.int64)
+    found[space] = np.arange(len(space))  # coarse cells stand last, and have the most room
+    coarse = np.zeros(more + 1, dtype=np.int64)
+    coarse[np.maximum(beyond.reshape(-1) - len(sample) + 1, 0)] = np.arange(beyond.size)
+    in_brick = found < len(sample) - 1
+    points = np.empty((len(found), 3))
+    points[in_brick] = _middles(grid, surface, sample[1:][found[in_brick]])
+    points[~in_brick] = _coarse_middles(grid, coarse[1:][found[~in_brick] - len(sample) + 1])
+    number = _whole(whole_number(points, FINE))
+    space = np.concatenate([[0], space + 1]).astype(np.min_scalar_type(len(found)))
+    return _Spaces(space[parts], space[beyond], np.append(np.nan, number))
+
+
+def _label(grid: CellGrid, surface: Ints, spaces: _Spaces, caps: Caps | None) -> None:
+    """Give all cells their labels."""
     empty = grid.table < 0
-    if slope is None:
-        parts, _ = ndimage.label(empty)
-        _, first, owner = np.unique(parts, return_index=True, return_inverse=True)
-        number = _at_centers(grid, first, winding_number)[owner.reshape(parts.shape)]
-        grid.table[empty] = (number > 0.5)[empty]
+    if caps is None:
+        label = np.where(np.isnan(spaces.number), UNKNOWN, spaces.number > 0.5).astype(np.uint8)
+        grid.bricks[...] = label[spaces.of_cell]
+        grid.table[empty] = label[spaces.of_coarse[empty]]
         return
-    cells = np.flatnonzero(empty)
-    number = _at_centers(grid, cells, winding_number)
-    sure = np.abs(number - 0.5) > slope.reshape(-1)[cells] * (np.sqrt(3) / 2 * grid.side) + DOUBT
-    grid.table[empty] = np.where(sure, number > 0.5, UNKNOWN)
-    beyond = np.ones(grid.table.shape, dtype=bool)
-    beyond[1:-1, 1:-1, 1:-1] = False
-    grid.table[beyond] = UNKNOWN
+    slope = _slope(caps.rim, grid)
+    number, doubt = _of_caps(grid, slope, caps)
+    number, doubt = number.reshape(-1), doubt.reshape(-1)
+    for start in range(0, len(surface), 2**12):
+        chosen = surface[start : start + 2**12]
+        over = spaces.number[spaces.of_cell[start + 3 : start + 2**12 + 3]] - 0.5 - number[chosen, None, None, None]
+        sure = np.abs(over) > doubt[chosen, None, None, None]
+        grid.bricks[start + 3 : start + 2**12 + 3] = np.where(sure, over > 0, UNKNOWN)
+    over = spaces.number[spaces.of_coarse.reshape(-1)] - 0.5 - number
+    labels = np.where(np.abs(over) > doubt, over > 0, UNKNOWN).reshape(grid.table.shape)
+    outermost = np.ones(grid.table.shape, dtype=bool)
+    outermost[1:-1, 1:-1, 1:-1] = False
+    labels[outermost] = UNKNOWN
+    grid.table[empty] = labels[empty]
+    # cells that are left though no triangle touches them, if they are not too many
+    alone = np.flatnonzero((grid.bricks.reshape(-1) == UNKNOWN) & (spaces.of_cell.reshape(-1) > 0))
+    if 0 < len(alone) <= MOST_ASKED:
+        over = spaces.number[spaces.of_cell.reshape(-1)[alone]] - 0.5
+        over -= caps.winding_number(_middles(grid, surface, alone), ACCURACY)
+        steep = slope.reshape(-1)[surface[alone // grid.bricks[0].size - 3]]
+        sure = np.abs(over) > steep * (np.sqrt(3) / 2 * grid.cell) + DOUBT
+        grid.bricks.reshape(-1)[alone[sure]] = over[sure] > 0
 
 
-def _at_centers(grid: CellGrid, cells: Ints, winding_number: Winding) -> Floats:
-    """The winding number at the centres of coarse cells."""
-    return winding_number(grid.lower + (np.stack(np.unravel_index(cells, grid.table.shape), axis=1) + 0.5) * grid.side)
+def _of_caps(grid: CellGrid, slope: Floats, caps: Caps) -> tuple[Floats, Floats]:
+    """The winding number of the caps in each coarse cell, and how far off it may be: infinitely where caps touch it.
+
+    Asked for blocks of cells where it hardly changes, for single cells else.
+    """
+    _, touched, level = touched_cells((caps.triangles - grid.lower) / grid.side, PAIRS)
+    shape = grid.table.shape
+    number, doubt, open_ = np.zeros(shape), np.full(shape, np.inf), np.ones(shape, dtype=bool)
+    touched = (touched[:, None] * 2**level + lattice(2**level)).reshape(-1, 3)
+    touched = touched[((touched >= 0) & (touched < shape)).all(axis=1)]
+    open_[tuple(touched.T)] = False
+    for size in (8, 4, 2, 1):
+        blocks = [-(-n // size) for n in shape]
+        pad = [(0, block * size - n) for n, block in zip(shape, blocks, strict=True)]
+        split = [n for block in blocks for n in (block, size)]
+        free = np.pad(open_, pad).reshape(split).all(axis=(1, 3, 5))
+        off = np.pad(slope, pad).reshape(split).max(axis=(1, 3, 5)) * (np.sqrt(3) / 2 * size * grid.side) + DOUBT
+        at = np.argwhere(free & (off < (DIRECT if size > 1 else 0.5)))
+        asked, off = caps.winding_number(grid.lower + (at + 0.5) * size * grid.side, ACCURACY), off[tuple(at.T)]
+        cells = (at[:, None] * size + lattice(size)).reshape(-1, 3).T
+        number[tuple(cells)], doubt[tuple(cells)] = np.repeat(asked, size**3), np.repeat(off, size**3)
+        open_[tuple(cells)] = False
+    return number, doubt
+
+
+def _middles(grid: CellGrid, surface: Ints, cells: Ints) -> Floats:
+    """The centres of cells of bricks, numbered as in `bricks`."""
+    brick, place = np.divmod(cells, grid.bricks[0].size)
+    local = np.stack(np.unravel_index(place, grid.bricks.shape[1:]), axis=1)
+    corner = np.stack(np.unravel_index(surface[brick - 3], grid.table.shape), axis=1) * grid.side
+    return grid.lower + corner + (local + 0.5) * grid.cell
+
+
+def _coarse_middles(grid: CellGrid, cells: Ints) -> Floats:
+    """The centres of coarse cells, numbered as in `table`."""
+    return grid.lower + (np.stack(np.unravel_index(cells, grid.table.shape), axis=1) + 0.5) * grid.side
+
+
+# ---------------------------------------------------------------------------------------------- cells with triangles
+
+
+@dataclass(frozen=True)
+class _Near:
+    """Winding numbers of points in the cells that triangles touch."""
+
+    grid: CellGrid
+    spaces: _Spaces
+    faces: CellFaces
+    caps: int  # how many of the triangles, the last
+    queried: Winding  # that of all triangles
+
+    def whole_number(self, points: Floats) -> tuple[Floats, Bools]:
+        """As `CellGrid.whole_number`."""
+        grid = self.grid
+        bits = grid.bricks.shape[1].bit_length() - 1
+        last = (np.array(grid.table.shape) << bits) - 1
+        cell = np.clip(floor_cells((points - grid.lower) / grid.cell), 0, last).T
+        number = self.spaces.number[self._space(cell)]
+        touched = np.flatnonzero(np.isnan(number))
+        place = self.faces.find(_address(grid.table[tuple(cell[:, touched] >> bits)], cell[:, touched], bits))
+        # those in one cell one after the other, so many at a time as have so many triangles in all
+        order = np.argsort(place, kind="stable")
+        order = order[np.searchsorted(place[order], 0) :]
+
+        def walk(chosen: Ints) -> None:
+            at = touched[chosen]
+            number[at] = self._walk(place[chosen], cell[:, at], points[at])
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(walk, runs(order, self.faces.counts[place[order]])))
+        beside_caps = np.zeros(len(points), dtype=bool)
+        beside_caps[touched[order]] = self._capped[place[order]]
+        return number, beside_caps
+
+    @cached_property
+    def _capped(self) -> Bools:
+        """Whether a cap is among the triangles of each touched cell."""
+        return np.logical_or.reduceat(self.faces.face >= len(self.faces.triangles) - self.caps, self.faces.start[:-1])
+
+    def _walk(self, place: Ints, cell: Ints, points: Floats) -> Floats:
+        """Winding numbers of points (n, 3) in touched cells (3, n), which are these of `faces`."""
+        grid = self.grid
+        side = self.faces.sides(place, points)
+        number, ends = np.full(len(points), np.nan), points.copy()
+        along = np.zeros(len(points), dtype=bool)  # on the same side of all triangles as the end
+        for axis, step in product(range(3), (-1, 1)):
+            left = np.flatnonzero(~along & (np.isnan(number) | (side != 0)))
+            beside = cell[:, left].copy()
+            beside[axis] += step
+            other = self.spaces.number[self._space(beside)]
+            left, other = left[~np.isnan(other)], other[~np.isnan(other)]
+            # not the middle of the face between: what is built on straight lines has edges there
+            offset = np.roll([0.5 * step, 0.1371, -0.2113], axis)
+            end = grid.lower + (cell[:, left].T + (0.5 + offset)) * grid.cell
+            same = (side[left] != 0) & (self.faces.sides(place[left], end) == side[left])
+            better = same | np.isnan(number[left])
+            number[left[better]], ends[left[better]] = other[better], end[better]
+            along[left[same]] = True
+        # no untouched cell is beside these: one point of each is queried instead
+        deep = np.flatnonzero(np.isnan(number))
+        if len(deep):
+            places, first, owner = np.unique(place[deep], return_index=True, return_inverse=True)
+            inner = grid.lower + (cell[:, deep[first]].T + 0.5 + [0.0729, 0.1371, -0.2113]) * grid.cell
+            found = _whole(self.queried(inner, FINE))
+            close = self.faces.clearance(places, inner) < CLEAR
+            found[close] = _whole(self.queried(inner[close], np.inf))
+            number[deep], ends[deep] = found[owner], inner[owner]
+        crossed = np.flatnonzero(~along & ~np.isnan(number))
+        jump, sure = self.faces.crossings(place[crossed], points[crossed], ends[crossed])
+        number[crossed] += np.where(sure, jump, np.nan)
+        return number
+
+    def _space(self, cell: Ints) -> Ints:
+        """The space that cells (3, n) lie in: 0 for touched ones."""
+        bits = self.grid.bricks.shape[1].bit_length() - 1
+        coarse = tuple(cell >> bits)
+        brick = self.grid.table[coarse]
+        in_brick = self.spaces.of_cell.reshape(-1)[_address(brick, cell, bits)]
+        return np.where(brick > UNKNOWN, in_brick, self.spaces.of_coarse[coarse]).astype(np.int64)
+
+
+def _whole(number: Floats) -> Floats:
+    """Numbers rounded, NaN for those that are not nearly whole."""
+    return np.where(np.abs(number - np.rint(number)) < WHOLE, np.rint(number), np.nan)
+
+
+def _address(brick: Integers, cell: Ints, bits: int) -> Ints:
+    """Where a cell (3, n) that lies in a brick (n,) stands among those of all bricks."""
+    x, y, z = cell & 2**bits - 1
+    return (brick.astype(np.int64) << 3 * bits) | (x << 2 * bits) | (y << bits) | z
+
+
+def lattice(side: int) -> Ints:
+    """The cells (side^3, 3) of a cube."""
+    return np.stack(np.unravel_index(np.arange(side**3), (side,) * 3), axis=1)

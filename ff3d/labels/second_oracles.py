@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ACCURACY = 3.0  # of the tree's sum: 2, warp's default, errs by up to 0.006
+BATCH = 2**16  # points of a look-up on the CPU: what passes through the caches together
 FAR = 1e6  # units: warp answers only if a face is nearer
 
 
@@ -155,6 +156,44 @@ class WarpOracle:
     def _query(self, points: Any) -> Any:
         answer = self._wp.zeros(len(points), dtype=self._wp.uint8, device=self.device)
         self._wp.launch(self._kernel, len(points), inputs=[self._mesh.id, points], outputs=[answer], device=self.device)
+        return answer
+
+
+class GridTensors:
+    """A cell grid on a torch device: batches of points are labelled where they are drawn."""
+
+    def __init__(
+        self, lower: Floats, cell: float, table: NDArray[np.int32], bricks: NDArray[np.uint8], device: str | Any
+    ):
+        import torch
+
+        _, ny, nz = table.shape
+        self._shift = bricks.shape[1].bit_length() - 1
+        self._strides = ny * nz, nz
+        self._lower = torch.tensor(lower)
+        self._scale = 1 / cell
+        # the last cell begins one below the last index, so that a clamped point stays in it
+        self._last = torch.tensor([n * bricks.shape[1] - 0.5 for n in table.shape])
+        self._table = torch.tensor(table.reshape(-1), device=device)
+        self._bricks = torch.tensor(bricks.reshape(-1), device=device)
+
+    def look_up(self, points: Tensor) -> Tensor:
+        """points (n, 3), unit coordinates, on this grid's device -> (n,) uint8."""
+        import torch
+
+        answer = torch.empty(len(points), dtype=torch.uint8, device=points.device)
+        step = BATCH if points.device.type == "cpu" else max(1, len(points))
+        # not every device has float64
+        lower, last = (it.to(points.dtype).to(points.device) for it in (self._lower, self._last))
+        shift, mask = self._shift, 2**self._shift - 1
+        for start in range(0, len(points), step):
+            index = points[start : start + step] - lower
+            index = torch.minimum(index.mul_(self._scale).clamp_(min=0), last).int()
+            x, y, z = index.unbind(1)
+            stride_x, stride_y = self._strides
+            brick = self._table[(x >> shift) * stride_x + (y >> shift) * stride_y + (z >> shift)]
+            local = (((x & mask) << shift | (y & mask)) << shift) | (z & mask)
+            answer[start : start + step] = self._bricks[(brick.long() << 3 * shift) + local]
         return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.geometry.arrays import Floats, Labels, PointFloats
+from ff3d.geometry.arrays import Floats, Ints, Labels, PointFloats
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
-from ff3d.labels.label_grid import CHUNK, CellGrid
+from ff3d.geometry.triangles import areas, closing_triangles
+from ff3d.labels.label_grid import CHUNK, PAIRS, Caps, CellGrid
 from ff3d.labels.repair import EXACT_LIFT, SETTLED, fast_winding_number, mid_numbers, repaired
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 # together they grow (25 shells: 2.3, 0.06), so the first is measured on each mesh, and left out where it is too large.
 CASCADE = ((1.0, 0.35), (2.0, 0.15), (4.0, 0.02))
 COARSE_ERROR = 0.25
+OF_CAPS = (*CASCADE[1:], (8.0, 0.004))  # the same for the caps that close a surface
+ROUNDING = 1e-9  # of winding numbers that are exact but for that
 MANY = 10_000
-GRID_PAYS = 2_000_000  # points after which the cell grid has paid for itself
+EXACT = 2_000_000  # pairs of a point and a face that are summed exactly without a second thought
 DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
 ASKED, ASKED_EXACTLY = 4096, 256  # faces, or points, when that is measured
@@ -38,7 +42,7 @@ class WindingNumberOracle:
 
     Jacobson et al. 2013, "Robust inside-outside segmentation using generalized winding numbers", by the fast sum of
     Barill et al. 2018 (libigl), first coarse, then finer where that is not sure (`CASCADE`), at last the exact sum over
-    all faces; and by a look-up in the cell grid, with the same answers, once many points have been asked about.
+    all faces; and once so many points have been queried that it pays, by look-up in a cell grid, with the same labels.
     Faces are repaired first (`labels.repair`): `notes` says what was done, and `inside_out` if the mesh was turned.
     """
 
@@ -49,34 +53,55 @@ class WindingNumberOracle:
         self.one_sided, self.left_out = surface.one_sided, surface.left_out
         self._vertices, self._faces, self._rim = surface.vertices, surface.faces, surface.rim
         self._open = ~surface.closed
-        self._tree = fast_winding_number(self._vertices, self._faces)
-        self._cascade = CASCADE if self._coarse_error() < COARSE_ERROR else CASCADE[1:]
-        self._asked = 0
+        self._queried = 0
 
-    def _coarse_error(self) -> float:
-        """How far the coarsest sum is off near the surface, at most, on a sample."""
+    @cached_property
+    def _tree(self) -> Callable[[Floats, float], Floats]:
+        return fast_winding_number(self._vertices, self._faces)
+
+    @cached_property
+    def _cascade(self) -> tuple[tuple[float, float], ...]:
+        """The cascade, without its first step where the coarsest sum is too far off near the surface, on a sample."""
         points = self._near_points(ASKED)
-        return float(np.abs(self._tree(points, 1.0) - self._tree(points, 2.0)).max(initial=0.0))
+        error = np.abs(self._tree(points, 1.0) - self._tree(points, 2.0)).max(initial=0.0)
+        return CASCADE if error < COARSE_ERROR else CASCADE[1:]
 
     def _near_points(self, count: int) -> Floats:
         """Points about the surface, unit coordinates, the same each time; none if it has no area."""
         if not self._shares.any():
             return np.zeros((0, 3))
-        corners = self._vertices[self._faces]
         rng = np.random.default_rng(0)
-        chosen = rng.choice(len(corners), count, p=self._shares)
-        on_surface = np.einsum("nk,nkd->nd", rng.dirichlet((1.0, 1.0, 1.0), count), corners[chosen])
+        chosen = rng.choice(len(self._faces), count, p=self._shares)
+        corners = self._vertices[self._faces[chosen]]
+        on_surface = np.einsum("nk,nkd->nd", rng.dirichlet((1.0, 1.0, 1.0), count), corners)
         widths = np.array(NEARNESS)[np.arange(count) % len(NEARNESS), None]
         points: Floats = on_surface + widths * rng.standard_normal((count, 3))
         return points
 
     @cached_property
+    def _areas(self) -> Floats:
+        """The area of each face."""
+        return areas(self._vertices[self._faces])
+
+    @property
     def _shares(self) -> Floats:
         """Each face's share of the area; zeros if there is none."""
+        return self._areas / (self._areas.sum() or 1.0)
+
+    @cached_property
+    def _grid_pays(self) -> float:
+        """The number of points from which on the cell grid, its making included, is faster than the fast sum.
+
+        By a model of both in microseconds, fitted to the 57 shapes of benchmarks/label_speed.py. The fast sum visits
+        the faces that lie nearer than about twice their length, which is few of well-shaped ones and most of long thin
+        ones. The choice is one of speed alone: the labels are the same.
+        """
+        if len(self._rim) >= len(self._faces):  # nothing to look up, or hardly a cell with a label
+            return np.inf
         corners = self._vertices[self._faces]
-        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        shares: Floats = area / (area.sum() or 1.0)
-        return shares
+        lengths = ((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(axis=1)
+        visited = float(lengths.sum()) / (float(self._areas.sum()) or 1.0)
+        return (0.3 * PAIRS + 6 * len(self._faces)) / min(1 + visited / 2, 0.03 * len(self._faces) + 0.1)
 
     @property
     def closed(self) -> bool:
@@ -92,7 +117,8 @@ class WindingNumberOracle:
         if not (share := float(shares.sum())) > 0:
             return 0.0 if self._shares.any() else 1.0
         chosen = np.random.default_rng(0).choice(len(self._faces), ASKED, p=shares / share)
-        middle = mid_numbers(self._winding_number, self._vertices, self._faces[chosen])
+        number = self._by_grid if self._grid_pays < 2 * ASKED else self._winding_number
+        middle = mid_numbers(number, self._vertices, self._faces[chosen])
         if share * (middle < SETTLED).mean() > DOUBTED:  # perhaps thinner than the places are apart
 
             def exact(points: Floats) -> Floats:
@@ -103,68 +129,123 @@ class WindingNumberOracle:
         return share * float((middle < SETTLED).mean())
 
     @cached_property
+    def _caps(self) -> Caps | None:
+        """What closes the surface; None if it is closed."""
+        if self.closed:
+            return None
+        triangles = closing_triangles(self._vertices, self._faces)
+        return Caps(triangles, self._rim, fast_winding_number(*loose(triangles)))
+
+    @cached_property
     def grid(self) -> CellGrid:
-        """The cell grid of the mesh, in the coordinates of `cube`; made when first asked for."""
+        """The cell grid of the mesh, in the coordinates of `cube`; built when first used."""
         if not len(self._faces):
             raise ValueError("a surface without faces has no cell grid")
-        # a few points decide all the others: they are asked about finely
-        return CellGrid.build(
-            self._vertices[self._faces], self._rim, lambda unit: self._winding_number(unit, CASCADE[1:])
-        )
+        triangles, caps = self._vertices[self._faces], self._caps
 
-    @property
-    def known_grid(self) -> CellGrid | None:
-        """The cell grid, if enough points were asked about for it to be made."""
-        return self.__dict__.get("grid")
+        if caps is not None:
+            triangles = np.concatenate([triangles, caps.triangles])
+
+        def whole_number(unit: Floats, accuracy: float) -> Floats:
+            if len(unit) * len(triangles) < EXACT or accuracy == np.inf:
+                return exact_sum(*loose(triangles), unit)
+            number = self._tree(unit, accuracy)
+            return number if caps is None else number + caps.winding_number(unit, accuracy)
+
+        return CellGrid.build(triangles, whole_number, caps)
 
     def winding_number(self, points: ArrayLike) -> PointFloats:
         """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
 
         Exact where it lies within 0.02 of 1/2, right to about 0.06 within 0.1 of it; elsewhere within about 0.25.
         """
-        return self._winding_number(self.cube.to_unit(check_points(points)))
+        unit = self.cube.to_unit(check_points(points))
+        return self._winding_number(unit) if len(unit) < self._grid_pays else self._by_grid(unit)
 
     def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         array = np.asarray(points, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != 3:
             check_points(array)
-        self._asked += len(array)
-        apart = np.abs(self.cube.center).max() > FAR * self.cube.scale
-        if apart or not len(self._faces) or (self.known_grid is None and self._asked < GRID_PAYS):
-            return self.winding_number(array) > 0.5
+        self._queried += len(array)
+        far_off = np.abs(self.cube.center).max() > FAR * self.cube.scale
+        pays = self._queried >= self._grid_pays or ("grid" in self.__dict__ and self._grid_pays < np.inf)
+        if far_off or not pays:
+            return self._winding_number(self.cube.to_unit(check_points(array))) > 0.5
         inside = np.empty(len(array), dtype=bool)
         grid, origin = self.grid, self.cube.from_unit([[0.0, 0.0, 0.0]])[0]
 
         def look_up(start: int) -> NDArray[np.int64]:
             """Label a chunk, while it is in the cache; which points of it the grid does not know."""
-            some = array[start : start + CHUNK]
-            if not np.isfinite(some).all():
-                check_points(some)
-            label = grid.look_up(some, origin=origin, unit=self.cube.scale)
+            chunk = array[start : start + CHUNK]
+            if not np.isfinite(chunk).all():
+                check_points(chunk)
+            label = grid.look_up(chunk, origin=origin, unit=self.cube.scale)
             inside[start : start + CHUNK] = label == INSIDE
             return start + np.flatnonzero(label == UNKNOWN)
 
         with ThreadPoolExecutor(threads()) as pool:
             unknown = np.concatenate([np.zeros(0, dtype=np.int64), *pool.map(look_up, range(0, len(array), CHUNK))])
-        inside[unknown] = self._winding_number(self.cube.to_unit(array[unknown])) > 0.5
+        inside[unknown] = self._by_grid(self.cube.to_unit(array[unknown])) > 0.5
         return inside
 
-    def _winding_number(self, unit: Floats, cascade: tuple[tuple[float, float], ...] | None = None) -> Floats:
-        """`winding_number` of unit points."""
-        import igl
+    def _by_grid(self, unit: Floats) -> Floats:
+        """`winding_number` of unit points, by the grid where that can be."""
+        number, beside_caps = self.grid.whole_number(unit)
+        if self._caps is not None:
+            whole = number
+            # a sum in float32 may take a point next to a cap for one on its other side
+            number = cascaded(self._caps.winding_number, unit, np.where(beside_caps, np.nan, whole), OF_CAPS)
+            left = np.flatnonzero(np.isnan(number))
+            number[left] = whole[left] - exact_sum(*loose(self._caps.triangles), unit[left])
+            number[np.abs(number - 0.5) < ROUNDING] = np.nan
+        left = np.flatnonzero(np.isnan(number))
+        number[left] = self._winding_number(unit[left])
+        return number
 
+    def _winding_number(self, unit: Floats) -> Floats:
+        """`winding_number` of unit points, by the fast sum."""
         if not len(unit) or not len(self._faces):
             return np.zeros(len(unit))
-        # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
-        asked = np.arange(len(unit))
-        if len(unit) > MANY:
-            asked = np.lexsort((64 * np.clip(unit, -1, 1.98).T).astype(np.int8))
-        number = np.empty(len(unit))
-        for accuracy, unsure in cascade or self._cascade:
-            number[asked] = self._tree(unit[asked], accuracy)
-            asked = asked[np.abs(number[asked] - 0.5) < unsure]
-            if not len(asked):
-                return number
-        number[asked] = igl.winding_number(self._vertices, self._faces, unit[asked])
+        number = cascaded(self._tree, unit, None, self._cascade)
+        left = np.flatnonzero(np.isnan(number))
+        number[left] = exact_sum(self._vertices, self._faces, unit[left])
         return number
+
+
+def cascaded(
+    tree: Callable[[Floats, float], Floats],
+    unit: Floats,
+    whole: Floats | None,
+    cascade: tuple[tuple[float, float], ...],
+) -> Floats:
+    """Winding numbers of unit points by a fast sum, subtracted from `whole` numbers if given, finer step by step.
+
+    NaN where the last step is not sure, or `whole` has it.
+    """
+    number = np.full(len(unit), np.nan)
+    left = np.arange(len(unit)) if whole is None else np.flatnonzero(~np.isnan(whole))
+    # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
+    if len(left) > MANY:
+        left = left[np.lexsort((64 * np.clip(unit[left], -1, 1.98).T).astype(np.int8))]
+    for accuracy, unsure in cascade:
+        found = tree(unit[left], accuracy)
+        number[left] = found if whole is None else whole[left] - found
+        left = left[np.abs(number[left] - 0.5) < unsure]
+        if not len(left):
+            break
+    number[left] = np.nan
+    return number
+
+
+def exact_sum(vertices: Floats, faces: Ints, unit: Floats) -> Floats:
+    """The winding numbers of unit points, summed in float64 over all faces."""
+    import igl
+
+    number: Floats = igl.winding_number(vertices, faces, np.ascontiguousarray(unit)) if len(unit) else np.zeros(0)
+    return number
+
+
+def loose(triangles: Floats) -> tuple[Floats, Ints]:
+    """The vertices and faces of triangles (n, 3, 3)."""
+    return triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, touched_cells
+from ff3d.geometry.touching import REACH, CellFaces, touched_cells
 from ff3d.labels.winding_number import WindingNumberOracle
 
 
@@ -55,8 +55,9 @@ coordinate = st.floats(0.5, 8, width=32)
 @given(corners=st.lists(coordinate, min_size=9, max_size=9))
 def test_no_cell_that_a_triangle_meets_is_missed_and_hardly_one_too_many_is_named(corners):
     triangle = np.array(corners).reshape(1, 3, 3)
-    cells, level = touched_cells(triangle)
+    face, cells, level = touched_cells(triangle, 2_000_000)
     assert level == 0
+    assert (face == 0).all()
     found = {tuple(cell) for cell in cells.tolist()}
     for cell in product(range(9), repeat=3):
         if meets(triangle[0], cell):
@@ -67,7 +68,7 @@ def test_no_cell_that_a_triangle_meets_is_missed_and_hardly_one_too_many_is_name
 
 def test_cells_stay_larger_where_there_would_be_too_many():
     corners = np.random.default_rng(0).uniform(0, 512, size=(20_000, 3, 3))
-    cells, level = touched_cells(corners)
+    _, cells, level = touched_cells(corners, 2_000_000)
     assert level > 0
     assert cells.max() < 512 / 2**level + 1
 
@@ -264,3 +265,116 @@ def test_surface_cells_are_met_by_every_cube_on_the_surface():
         assert cells(points + side * (rng.random((2000, 3)) - 0.5), side).all()
     assert not cells(np.array([[0.5, 0.5, 0.5], [5, 5, 5], [-3, 0.5, 0.5]]), cells.side).any()
     assert not cells(points, cells.side / 2).any()
+
+
+# --- cells that triangles touch
+
+
+def noise():
+    ball = trimesh.creation.icosphere(subdivisions=4)
+    ball.vertices *= 1 + 0.1 * np.random.default_rng(0).standard_normal((len(ball.vertices), 1))
+    return ball
+
+
+def thin_ball():
+    inner = trimesh.creation.icosphere(subdivisions=4, radius=0.9995)
+    inner.invert()
+    return trimesh.util.concatenate([trimesh.creation.icosphere(subdivisions=4), inner])
+
+
+def overlap():
+    parts = trimesh.creation.icosphere(subdivisions=4), trimesh.creation.box(extents=(1.7, 0.2, 0.3))
+    return trimesh.util.concatenate([*parts, slivers("cone")])
+
+
+HARD = {
+    "cylinder": lambda: trimesh.creation.cylinder(radius=1.0, height=2.0, sections=1500),
+    "cup": lambda: holed(slivers("cylinder"), lambda at: at[:, 2] < 0.9),
+    "cone": lambda: trimesh.creation.cone(radius=1.0, height=2.0, sections=2000),
+    "noise": noise,
+    "thin ball": thin_ball,
+    "plate": lambda: trimesh.creation.box(extents=(1, 1, 1e-4)).subdivide().subdivide().subdivide(),
+    "overlap": overlap,
+}
+
+
+@cache
+def slivers(kind: str) -> trimesh.Trimesh:
+    return HARD[kind]()
+
+
+@cache
+def hard_oracle(kind: str) -> WindingNumberOracle:
+    return oracle_of(slivers(kind))
+
+
+def near_surface(mesh: trimesh.Trimesh, count: int, distance: float) -> np.ndarray:
+    points = trimesh.sample.sample_surface(mesh, count, seed=0)[0]
+    return np.asarray(points) + distance * np.random.default_rng(0).standard_normal((count, 3))
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "cup", "cone", "noise", "thin ball", "plate", "overlap"])
+@pytest.mark.parametrize("distance", [1e-1, 1e-2, 1e-4, 1e-7])
+def test_labels_next_to_the_surface_are_those_of_the_sum_over_all_faces(kind, distance):
+    mesh, oracle = slivers(kind), hard_oracle(kind)
+    assert oracle.grid.known_share > 0.5
+    points = near_surface(mesh, 4000, distance)
+    number = exact(oracle, oracle.cube.to_unit(points))
+    sure = np.abs(number - 0.5) > 1e-6
+    assert sure.mean() > 0.99
+    assert np.array_equal((oracle._by_grid(oracle.cube.to_unit(points)) > 0.5)[sure], (number > 0.5)[sure])
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "cone", "thin ball", "overlap"])
+def test_hardly_a_point_next_to_long_thin_triangles_is_left_to_the_sum_over_all_faces(kind):
+    oracle = hard_oracle(kind)
+    number, _ = oracle.grid.whole_number(oracle.cube.to_unit(near_surface(slivers(kind), 20_000, 0.01)))
+    assert np.isnan(number).mean() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "cup", "cone", "noise", "thin ball", "overlap"])
+def test_the_winding_number_of_a_surface_and_its_caps_is_whole_and_told_without_a_sum(kind):
+    oracle = hard_oracle(kind)
+    unit = np.concatenate([uniform(oracle, 3000), oracle.cube.to_unit(near_surface(slivers(kind), 3000, 0.003))])
+    number = exact(oracle, unit)
+    if oracle._caps is not None:
+        caps = oracle._caps.triangles
+        number += igl.winding_number(caps.reshape(-1, 3), np.arange(3 * len(caps)).reshape(-1, 3), unit)
+    told, _ = oracle.grid.whole_number(unit)
+    known = ~np.isnan(told)
+    assert known.mean() > 0.5
+    assert np.abs(told - number)[known].max() < 1e-6
+
+
+@settings(max_examples=60)
+@given(corners=st.lists(coordinate, min_size=18, max_size=18), seed=st.integers(0, 99))
+def test_a_segment_crosses_a_triangle_as_exact_arithmetic_says(corners, seed):
+    triangles = np.array(corners).reshape(2, 3, 3)
+    faces = CellFaces.of(triangles, np.array([0, 1]), np.array([5, 5]))
+    points, ends = np.random.default_rng(seed).uniform(0.5, 8, size=(2, 20, 3))
+    number, sure = faces.crossings(np.zeros(20, dtype=int), points, ends)
+
+    def volume(a, b, c, d):
+        rows = [[Fraction(float(x)) - Fraction(float(y)) for x, y in zip(p, d, strict=True)] for p in (a, b, c)]
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = rows
+        return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+
+    for point, end, counted, certain in zip(points, ends, number, sure, strict=True):
+        expected = 0
+        for a, b, c in triangles:
+            start, stop = volume(a, b, c, point), volume(a, b, c, end)
+            sides = [volume(point, end, p, q) for p, q in ((a, b), (b, c), (c, a))]
+            if start * stop < 0 and (min(sides) > 0 or max(sides) < 0):
+                expected += 1 if start > 0 else -1
+        if certain:
+            assert counted == expected
+
+
+def test_segments_that_meet_an_edge_or_end_on_a_triangle_are_not_sure():
+    triangle = np.array([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]])
+    faces = CellFaces.of(triangle, np.array([0]), np.array([0]))
+    points = np.array([[0.2, 0.2, -1], [0.5, 0.0, -1], [0.5, 0.5, -1], [0, 0, -1], [0.2, 0.2, 0], [2, 2, 0.0]])
+    ends = points + [0, 0, 2.0]
+    number, sure = faces.crossings(np.zeros(6, dtype=int), points, ends)
+    assert sure.tolist() == [True, False, False, False, False, True]
+    assert number[sure].tolist() == [1, 0]
