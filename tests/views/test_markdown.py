@@ -11,8 +11,9 @@ from PIL import Image
 from ff3d.studies.plan import make_plan
 from ff3d.studies.statistics import summary
 from ff3d.studies.study import run_study
+from ff3d.views.html import write_page
 from ff3d.views.markdown import write_report
-from ff3d.views.tables import COLUMNS, cells, csv_table, latex_table, text_table
+from ff3d.views.tables import COLUMNS, cells, csv_table, latex_table, noted, text_table
 
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
 
@@ -56,6 +57,26 @@ def test_a_cell_is_the_mean_with_its_interval_and_the_best_of_a_column_is_marked
                 assert best(found, key=lambda arm: found[arm][0]) in marked
             else:
                 assert not marked
+
+
+def test_empty_test_points_are_a_dash_and_a_note_and_no_score(study):
+    note = "nothing inside in 262,144 uniform test points: no IoU there"
+    rows = [
+        dataclasses.replace(row, iou={kind: it for kind, it in row.iou.items() if kind != "uniform"}, notes=[note])
+        if row.mesh == "box"
+        else row
+        for row in study.rows
+    ]
+    empty = dataclasses.replace(study, rows=rows)
+    lines = {mesh: text_table(empty, mesh).splitlines()[1:] for mesh in ("ball", "box")}
+    assert [line.split()[1] for line in lines["box"]] == ["–", "–"]  # noqa: RUF001
+    assert all(0.5 < float(line.split()[1]) <= 1 for line in lines["ball"])
+    assert noted(empty) == [f"box: {note}"]
+    rows[0] = dataclasses.replace(rows[0], notes=["something else"])
+    assert noted(dataclasses.replace(study, rows=rows))[0] == "ball (none, seed 0): something else"
+    write_report(empty, pictures=False)
+    for page in (empty.folder / "report.md", write_page(empty)):
+        assert f"box: {note}" in page.read_text(encoding="utf-8")
 
 
 def test_the_columns_of_the_table_line_up(study):
