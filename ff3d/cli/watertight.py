@@ -27,6 +27,8 @@ class WatertightCommand:
     """grid cells along the longest side (default: 512)"""
     error: str | None = None
     """in place of a resolution: how far the input's surface may lie from the result"""
+    sharp: bool = False
+    """edges and corners stay sharp"""
     sheets: Annotated[tuple[str, ...], arg(metavar="refuse|fill|thicken T")] = ("refuse",)
     """parts that enclose nothing: refused, closed by a flood fill from outside, or made slabs of thickness T"""
     cavities: Literal["keep", "fill"] = "keep"
@@ -93,6 +95,7 @@ class WatertightCommand:
         return ClosingConfig(
             resolution=self.resolution,
             error=self.error,
+            sharp=self.sharp,
             sheets=kind,  # type: ignore[arg-type]
             thickness=thickness[0] if thickness else None,
             cavities=self.cavities,

@@ -18,6 +18,7 @@ class ClosingConfig:
     resolution: cells along the longest side of the shape's box, by default `RESOLUTION`.
     error: instead of it, how far the shape's surface may lie from the result, before that is simplified: measured, and
     the resolution raised until that is so; with an offset or sheets, the side of a cell.
+    sharp: edges and corners that marching cubes cuts off are put back; not with an offset, which rounds them.
     sheets: what becomes of parts that enclose nothing. "refuse": OpenSurfaceError, if they are a large share.
     "thicken": each becomes a slab of `thickness`. "fill": what they cut off from outside, at the resolution, is inside.
     cavities: "keep", or "fill" hollows that nothing leads into.
@@ -29,6 +30,7 @@ class ClosingConfig:
 
     resolution: int | None = None
     error: Length | None = None
+    sharp: bool = False
     sheets: Literal["refuse", "thicken", "fill"] = "refuse"
     thickness: Length | None = None
     cavities: Literal["keep", "fill"] = "keep"
@@ -59,6 +61,8 @@ class ClosingConfig:
         for one, other in (("resolution", "error"), ("simplify", "simplify_error")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give either {one} or {other}, not both")
+        if self.sharp and length_of(self.offset, 1.0):
+            raise ValueError("sharp edges are not offset: give either sharp or offset, not both")
         if (self.sheets == "thicken") != (self.thickness is not None):
             raise ValueError('sheets "thicken" and a thickness go together: give both or neither')
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Inside, Ints, Singles
 from ff3d.geometry.distances import TruncatedDistance
+from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ff3d.labels.winding_number import WindingNumberOracle
 
 REACH = 2.5  # cells up to which distances are exact: those of a crossed edge's ends are at most 1
+LIFT = 1 / 256  # sizes of details: how far from a face its two sides are queried
 TOLERANCE = 0.01  # cells: what lies nearer to the surface lies on it
 
 
@@ -74,6 +76,7 @@ class NearestFaces:
         self._middle, self._size = low + (high - low) / 2, float((high - low).max()) or 1.0
         self._vertices = np.ascontiguousarray((corners.reshape(-1, 3) - self._middle) / self._size)
         self._faces = np.arange(len(self._vertices)).reshape(-1, 3)
+        self._normals = unit_vectors(cross_products(self._vertices.reshape(-1, 3, 3)))
         self._tree: Any = igl.AABB()
         self._tree.init(self._vertices, self._faces)
 
@@ -84,6 +87,11 @@ class NearestFaces:
         local = np.ascontiguousarray((points - self._middle) / self._size)
         squared, face, place = self._tree.squared_distance(self._vertices, self._faces, local)
         return np.sqrt(squared) * self._size, np.asarray(face, dtype=np.int64), place * self._size + self._middle
+
+    def with_normals(self, points: Floats) -> tuple[Floats, Floats, Floats]:
+        """points (n, 3) -> distances (n,), the nearest points (n, 3), and the unit normals (n, 3) of their faces."""
+        distance, face, place = self(points)
+        return distance, place, self._normals[face]
 
     def guide(self, slack: float) -> Guide:
         """Whether cubes come within `slack`, input units, of the triangles."""
@@ -145,3 +153,14 @@ def joined(first: trimesh.Trimesh | None, other: trimesh.Trimesh) -> trimesh.Tri
         return other
     vertices, faces = [first.vertices, other.vertices], [first.faces, np.asarray(other.faces) + len(first.vertices)]
     return trimesh.Trimesh(np.concatenate(vertices), np.concatenate(faces), process=False)
+
+
+def outward(surface: trimesh.Trimesh, inside: Inside, size: float) -> trimesh.Trimesh:
+    """The surface with each face that has inside in front of it alone turned.  size: of details, input units."""
+    import trimesh
+
+    vertices, faces = np.asarray(surface.vertices, dtype=np.float64), np.asarray(surface.faces, dtype=np.int64)
+    middle = vertices[faces].mean(axis=1)
+    lift = LIFT * size * unit_vectors(cross_products(vertices[faces]))
+    turned = inside(middle + lift) & ~inside(middle - lift)
+    return trimesh.Trimesh(vertices, np.where(turned[:, None], faces[:, ::-1], faces), process=False)

@@ -21,6 +21,7 @@ from ff3d.closing.distance_field import (
     guide_of,
     highest,
     joined,
+    outward,
 )
 from ff3d.closing.flood import FloodOracle
 from ff3d.geometry.arrays import Floats
@@ -29,6 +30,7 @@ from ff3d.geometry.sampling import Surface
 from ff3d.surfaces import cleaning
 from ff3d.surfaces.extraction import extract_mesh
 from ff3d.surfaces.grid_levels import ExtractionError, Guide, Logits
+from ff3d.surfaces.sharp import sharpen
 
 if TYPE_CHECKING:
     import trimesh
@@ -160,8 +162,8 @@ class _Closing:
         self.size = float(np.ptp(boxes, axis=0).max())
         self.offset = length_of(config.offset, self.size)
         self.thickness = 0.0 if config.thickness is None else length_of(config.thickness, self.size)
-        if self.is_cloud and self.offset:
-            raise ValueError("a point cloud has no exact distances to move its surface by; leave offset out")
+        if self.is_cloud and (self.offset or config.sharp):
+            raise ValueError("a point cloud has no faces to be sharp or moved by; leave sharp and offset out")
 
     def _load(self, shape: Shape, oracle: Oracle | None) -> None:
         """All of the shape is solid, or refused."""
@@ -225,6 +227,9 @@ class _Closing:
         counts = np.ceil((high - low + 2 * margin) / cell).astype(int)
         bounds = np.stack([low - margin, low - margin + counts * cell])
         mesh = self._extract(fields, bounds, int(counts.max()))
+        if self.config.sharp and self.solid is not None:
+            surface = outward(fields[0].surface, self.oracle, cell)
+            mesh = sharpen(mesh, NearestFaces(surface).with_normals, lower=bounds[0], cell=cell)
         return Closed(mesh, fields[0].surface, resolution, cell, self.notes)
 
     def _extract(self, fields: list[_Field], bounds: Floats, resolution: int) -> trimesh.Trimesh:
