@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fits on a machine that is busy: how threads wait for each other, and how workers share the cores.
 
-    benchmarks/busy.py waits  [--mesh bunny] [--steps 120] [--rounds 5] [--load N] [--before DIR]
+    benchmarks/busy.py waits  [--mesh bunny] [--steps 120] [--rounds 5] [--load N] [--ways ...] [--before DIR]
     benchmarks/busy.py study  [--mesh bunny] [--steps 60] [--rounds 2] [--before DIR]
     benchmarks/busy.py workers [--mesh bunny] [--seconds 20] [--seeds 4] [--rounds 1] [--before DIR]
 
@@ -38,7 +38,7 @@ WAYS = {
     "now": {},
     "libgomp's own": {"GOMP_SPINCOUNT": "300000"},
     "10,000 turns": {"GOMP_SPINCOUNT": "10000"},
-    "100 turns": {"GOMP_SPINCOUNT": "100"},
+    "500 turns": {"GOMP_SPINCOUNT": "500"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 
@@ -93,7 +93,7 @@ def figures(values: Sequence[float]) -> str:
 
 def waits(options: argparse.Namespace) -> None:
     """The table of ways to wait."""
-    variants = {name: (HERE, environment) for name, environment in WAYS.items()}
+    variants = {name: (HERE, environment) for name, environment in WAYS.items() if name in options.ways}
     if options.before:
         variants = {"before": (options.before, {})} | variants
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in variants}
@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--load", type=int, default=processors())
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="to wait, of `waits`")
     parser.add_argument("--before", type=Path, help="another checkout")
     options = parser.parse_args()
     options.steps = options.steps or {"waits": 120}.get(options.what, 60)

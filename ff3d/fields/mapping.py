@@ -17,7 +17,7 @@ from ff3d.fields.feature_grids import Features, GridMapping, UnitPoints
 
 MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture", "learned")
 DEFAULT_SCALE = {"positional": 64.0, "gaussian": 12.0, "lecture": 10.0, "learned": 12.0}
-BLOCK = 1024  # rows whose angles fit the second-level cache
+BLOCK = 1024  # rows a thread whose angles fit its second-level cache
 
 
 class InputMapping(nn.Module):
@@ -87,7 +87,8 @@ class InputMapping(nn.Module):
         m = len(self.frequencies)
         angular = (2 * math.pi * self.frequencies.T).contiguous()
         features = torch.empty(len(points), 2 * m, dtype=dtype)
-        for rows, block in zip(features.split(BLOCK), points.to(torch.float32).split(BLOCK), strict=True):
+        size = BLOCK * torch.get_num_threads()  # each operation waits for all threads once: few of them
+        for rows, block in zip(features.split(size), points.to(torch.float32).split(size), strict=True):
             angles = block @ angular
             rows[:, :m] = angles.sin().mul_(1 / math.sqrt(m))
             rows[:, m:] = angles.cos_().mul_(1 / math.sqrt(m))

@@ -78,9 +78,10 @@ def _read_scene(file: _File) -> Polygons:
         vertices.append((points @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3]).reshape(-1, 3))
         starts = first + len(points) * np.arange(len(matrices))
         # a mirror turns a solid inside out, and glTF says to turn its faces back
-        mirrored = np.linalg.det(matrices[:, :3, :3])[:, None, None] < 0
-        turned = np.where(mirrored, triangles[:, ::-1], triangles) + starts[:, None, None]
-        corners.append(turned.reshape(-1))
+        mirrored = np.linalg.det(matrices[:, :3, :3]) < 0
+        copies = triangles + starts[:, None, None]
+        copies[mirrored] = copies[mirrored][..., ::-1]
+        corners.append(copies.reshape(-1))
         first += len(points) * len(matrices)
     file.log()
     flat = np.concatenate(corners)

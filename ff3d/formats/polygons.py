@@ -78,6 +78,8 @@ def strip_triangles(strip: Ints, restart: int) -> Ints:
 
 def _triangulate(vertices: Floats, corners: Ints, lengths: Ints) -> Ints:
     """Polygons as triangles (f, 3), in the polygons' order: fans, or clipped ears where a fan would fold over."""
+    if (lengths == 3).all():
+        return corners.reshape(-1, 3)
     starts = np.cumsum(lengths) - lengths
     pieces, owners = [], []
     for n in np.unique(lengths).tolist():

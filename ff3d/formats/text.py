@@ -91,7 +91,7 @@ def text_lines(data: bytes) -> list[bytes]:
 
     Numbers written as 1.#QNAN, -1.#IND, nan(ind) and the like become nan.
     """
-    data = as_utf8(data)
+    data = as_utf8(data).rstrip(b"\x1a\0")  # old systems end or fill their files with these
     if b".#" in data or b",#" in data or (b"(" in data and b"nan(" in data.lower()):
         data = NOT_FINITE.sub(b"nan", data)
     data = data.translate(BLANKS).replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -18,9 +18,9 @@ VARIABLES = (LIMIT, "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THRE
 LIBRARIES = ("numpy", "torch", "scipy", "sklearn", "fast_simplification")  # that bring OpenMP or a BLAS
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# Turns of the loop in which a thread of GNU OpenMP waits before it sleeps, some 10 ns each; libgomp's own 300,000 are
+# Turns of the loop in which a thread of GNU OpenMP waits before it sleeps, some 25 ns each; libgomp's own 300,000 are
 # milliseconds, in which a thread keeps a core that the one it waits for may need (benchmarks/busy.py)
-SPINS = 1000
+SPINS = 2000
 BLOCK_TIME = 1  # ms, the same of OpenMP by LLVM and Intel, whose own is 200
 
 

@@ -310,7 +310,8 @@ class _Space:
         shown = np.maximum(total(area, bare), np.finfo(np.float64).tiny)
         usual, known = total(area * copies, bare) / shown, np.abs(outward) / shown
         into = area * np.sign(votes) * np.where(outward < 0, -1, 1)[self.cluster]
-        double = shut & (copies >= 1.5 * usual[self.cluster])
+        # three alike are a single wall copied twice
+        double = shut & (copies >= 1.5 * usual[self.cluster]) & ((copies % 2 == 0) | (votes < copies))
         owner = owner[np.unique(cell, return_index=True)[1]]
         size = walls(area, shut)
         solid = np.zeros(cells, dtype=bool)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import igl
@@ -8,7 +9,22 @@ import trimesh
 
 from ff3d.labels.oracles import OpenSurfaceError, make_oracle
 from ff3d.shapes import broken_bodies, broken_solids, faults
-from ff3d.shapes.broken import CUT, DEGENERATE, FLIPPED, GROUPS, NONMANIFOLD, OPEN, PARTS, SHARES, broken_mesh
+from ff3d.shapes.broken import (
+    CUT,
+    DEGENERATE,
+    FLIPPED,
+    GROUPS,
+    NONMANIFOLD,
+    OPEN,
+    PARTS,
+    SHARES,
+    STRAY,
+    THIN,
+    TOUCH,
+    UNWELDED,
+    WOUND,
+    broken_mesh,
+)
 from ff3d.shapes.broken_solids import Shape
 from ff3d.shapes.mesh import inspect_mesh
 
@@ -16,8 +32,8 @@ SEEDS = 200
 
 
 @cache
-def case(seed):
-    return broken_mesh(seed)
+def case(seed, kind="mixed"):
+    return broken_mesh(seed, kind)
 
 
 def report(shape):
@@ -68,6 +84,43 @@ def test_the_same_seed_gives_the_same_bytes():
         assert one.surface_error == again.surface_error
         assert one.mesh.vertices.tobytes() == again.mesh.vertices.tobytes()
         assert one.mesh.faces.tobytes() == again.mesh.faces.tobytes()
+
+
+def test_the_same_seed_of_the_second_kind_gives_the_same_bytes_and_others_than_the_first():
+    for seed in (0, 6, 22, 54):
+        one, again = broken_mesh(seed, "touching"), broken_mesh(seed, "touching")
+        assert (one.faults, one.strays, one.surface_error) == (again.faults, again.strays, again.surface_error)
+        assert one.mesh.vertices.tobytes() == again.mesh.vertices.tobytes()
+        assert one.mesh.faces.tobytes() == again.mesh.faces.tobytes()
+        assert not np.array_equal(one.mesh.bounds, broken_mesh(seed).mesh.bounds)
+    with pytest.raises(ValueError, match="unknown kind 'both' of broken meshes; known: mixed, touching"):
+        broken_mesh(0, "both")
+
+
+def test_the_second_kind_has_bodies_that_touch_thin_ones_strays_and_corners_apart_in_every_way():
+    cases = [case(seed, "touching") for seed in range(90)]
+    assert all(it.enclosing and np.isfinite(it.mesh.vertices).all() for it in cases)
+    found = Counter(group for it in cases for group in grouped(it))
+    assert found[WOUND] == len(cases)
+    for group, least in ((TOUCH, 40), (THIN, 8), (STRAY, 10), (UNWELDED, 12)):
+        assert found[group] >= least, group
+    named = " ".join(fault for it in cases for fault in it.faults)
+    for kind in ("walls single", "walls double", "caps alike", "caps different", "by edges", "hollow", "a shell of"):
+        assert kind in named, kind
+    for kind in ("whole file", "bodies", "random faces", "facet", "needle", "point", "ground"):
+        assert f": {kind}" in named, kind
+
+
+def test_strays_are_the_last_faces_and_what_is_measured_has_none():
+    strayed = [it for it in (case(seed, "touching") for seed in range(90)) if it.strays]
+    for it in strayed:
+        rest = it.sound_mesh
+        assert len(rest.faces) == len(it.mesh.faces) - it.strays
+        corners = it.mesh.vertices[it.mesh.faces[-it.strays :]].mean(axis=(0, 1))
+        assert not it.contains(corners[None]).any()
+        assert np.array_equal(rest.triangles, it.mesh.triangles[: -it.strays])
+    assert len({it.faults[-1].split(":")[0] for it in strayed}) > 1
+    assert case(4, "touching").sound_mesh is case(4, "touching").mesh
 
 
 def test_every_case_has_a_fault_and_the_groups_come_in_their_shares():
@@ -165,6 +218,41 @@ def test_blocks_and_inner_walls_are_not_manifold_and_leave_the_solid_alone():
     assert walled[0].contains(wall).all()
 
 
+@pytest.mark.parametrize(
+    "maker", [broken_bodies.layered, broken_bodies.heap, broken_bodies.plates, broken_bodies.thin_shell]
+)
+def test_bodies_that_touch_and_thin_ones_agree_with_their_solid(maker):
+    rng = np.random.default_rng(9)
+    for _ in range(4):
+        shape, kind = maker(rng, 500.0)
+        assert agreement(shape, rng) >= 0.999, kind
+        each = [shape.faces[shape.owners == k] for k in range(shape.owners.max() + 1)]
+        a, b, c = np.moveaxis(shape.vertices[np.concatenate(each)], 1, 0)
+        assert np.einsum("ij,ij->", a, np.cross(b, c)) > 0
+        if "single" not in kind:  # every body is closed on its own
+            assert all(report(replace(shape, faces=faces, owner=None)).closed for faces in each), kind
+
+
+def test_a_solid_cut_in_two_is_two_closed_bodies_with_the_volume_of_the_whole():
+    rng = np.random.default_rng(10)
+    for _ in range(6):
+        shape = broken_solids.hull_shape(rng, 300.0)
+        cut, kind = faults.halved(shape, rng)
+        parts = [report(replace(cut, faces=cut.faces[cut.owners == k], owner=None)) for k in (0, 1)]
+        assert all(part.closed and part.volume > 0 and not part.flipped_edges for part in parts), kind
+        assert parts[0].volume + parts[1].volume == pytest.approx(report(shape).volume)
+        assert agreement(cut, rng) >= 0.999
+
+
+def test_unwelded_faces_have_corners_of_their_own_as_far_off_as_said():
+    rng = np.random.default_rng(11)
+    shape = broken_solids.box_shape(rng, 100.0)
+    vertices, faces = faults.unwelded(shape.vertices, shape.faces, 1e-7, rng)
+    off = np.abs(vertices[faces] - shape.vertices[shape.faces])
+    assert len(np.unique(vertices, axis=0)) == 3 * len(shape.faces)
+    assert 0 < off.max() <= 1e-7
+
+
 def test_slivers_have_no_area_and_needles_are_as_wide_as_said():
     rng = np.random.default_rng(6)
     shape = broken_solids.hull_shape(rng, 500.0)
@@ -218,3 +306,16 @@ def test_labels_are_right_on_broken_meshes_and_sheets_are_refused(seeds):
         squared = igl.point_mesh_squared_distance(wrong, np.array(broken.mesh.vertices), np.array(broken.mesh.faces))[0]
         wrong = wrong[np.sqrt(squared) > broken.surface_error]  # nearer, the mesh itself is off the solid
         assert len(wrong) <= 0.005 * len(points), (seed, broken.faults)
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 40, 10)], ids=str)
+def test_labels_are_right_on_bodies_that_touch_on_thin_ones_and_beside_strays(seeds):
+    for seed in seeds:
+        broken = case(seed, "touching")
+        mesh = broken.sound_mesh
+        points = np.random.default_rng(seed).uniform(*mesh.bounds, size=(4000, 3))
+        wrong = points[make_oracle(broken.mesh)(points) != broken.contains(points)]
+        squared = igl.point_mesh_squared_distance(wrong, np.array(mesh.vertices), np.array(mesh.faces))[0]
+        size = np.ptp(mesh.bounds, axis=0).max()
+        wrong = wrong[np.sqrt(squared) > broken.surface_error + 1e-6 * size]
+        assert len(wrong) <= 0.001 * len(points), (seed, broken.faults)
