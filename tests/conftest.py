@@ -16,8 +16,8 @@ from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
 # What these modules say of types and shapes is checked at every call; FF3D_TEST_TYPES=0 leaves it out. Not those of
-# settings, which say themselves what is wrong with what they are given.
-CHECKED = ["formats", "geometry", "labels", "metrics", "shapes", "surfaces.extraction"]
+# settings, readers and extraction, which say themselves what is wrong with what they are given.
+CHECKED = ["geometry", "labels", "metrics"]
 CHECKED += [f"fields.{name}" for name in ("feature_grids", "field", "field_file", "mapping", "network", "quantization")]
 CHECKED += [f"points.{name}" for name in ("datasets", "test_sets", "training_points")]
 checks = ModuleType("ff3d_type_checks")  # the hook takes a checker by its name

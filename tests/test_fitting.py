@@ -13,7 +13,7 @@ import pytest
 import torch
 import trimesh
 
-from ff3d.fields.checkpoint import Checkpoint, FitError
+from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import MappingName
 from ff3d.fields.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
@@ -384,7 +384,12 @@ def test_an_oracle_of_ones_own_is_learned(torus):
 
 def test_no_training_point_is_a_test_point_of_the_same_seed(torus, monkeypatch):
     seen = []
-    monkeypatch.setattr("ff3d.fitting.optimise", lambda field, draw, *_, **__: seen.append(draw(0, 32_768)[0]))
+
+    def draw_once(field, draw, *_, **__):
+        seen.append(draw(0, 32_768)[0])
+        return Progress()
+
+    monkeypatch.setattr("ff3d.fitting.optimise", draw_once)
     train(torus, make_config("paper", steps=1), held_out={})
     cube = UnitCube.paper(torus.vertices)
     tests = cube.to_unit(test_points(torus, "uniform").points).astype(np.float32)
