@@ -32,7 +32,7 @@ CELLS_ACROSS = 1.5  # of the thinnest part that is to be found
 THINNEST = 1e-4  # sizes: what is thinner is taken to be so thin
 THIN_SHARE = 0.05  # of the area that may be thinner
 WALLS = 256  # pieces, along the longest side, into which a reference is cut where hidden walls meet the rest
-FAR_LARGER = 50  # times: from there on boxes are not those of one shape, even where they meet
+LARGER, FAR_LARGER = 5, 50  # times: boxes that are noted, and that are not those of one shape even where they meet
 UNITS = {10.0: "mm and cm", 25.4: "mm and inches", 100.0: "cm and m", 304.8: "mm and feet", 1000.0: "mm and m"}
 
 
@@ -78,11 +78,11 @@ def measure(
     Distances are to what of the reference parts inside from outside: walls hidden in it do not count.
     Raises ValueError if the boxes of the two do not meet, or are those of different units.
     """
-    check_boxes(field.bounds, reference.mesh.bounds)
+    larger = check_boxes(field.bounds, reference.mesh.bounds)
     if tests is None:
         tests = {kind: test_points(reference, kind, seed=seed) for kind in TEST_KINDS}
     overlaps = overlaps_of(field.contains, tests, progress_bar=progress_bar)
-    notes = remarks(overlaps)
+    notes = [*([larger] if larger else []), *remarks(overlaps)]
     resolution, note = _resolution(field, reference, overlaps) if resolution is None else (resolution, None)
     notes += [note] if note else []
     try:
@@ -109,25 +109,25 @@ def separating_reference(mesh: trimesh.Trimesh, oracle: Oracle) -> trimesh.Trime
     return separating_surface(mesh, oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
 
 
-def check_boxes(field: ArrayLike, reference: ArrayLike) -> None:
-    """Raise ValueError if two boxes (2, 3), the field's and the reference's, cannot be those of one shape.
+def check_boxes(field: ArrayLike, reference: ArrayLike) -> str | None:
+    """A note if one of two boxes (2, 3), the field's and the reference's, is `LARGER` times as large as the other.
 
-    That is where they do not meet, or where one is `FAR_LARGER` times as large as the other or more.
+    Raises ValueError if they cannot be those of one shape: if they do not meet, or one is `FAR_LARGER` times as large.
     """
     one, other = np.asarray(field, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     meet = (np.maximum(one[0], other[0]) <= np.minimum(one[1], other[1])).all()
     sizes = [float(np.ptp(box, axis=0).max()) for box in (one, other)]
     ratio = max(sizes) / min(sizes) if min(sizes) > 0 else math.inf
-    unit = next((name for factor, name in UNITS.items() if abs(ratio / factor - 1) < 0.15), "")
-    if meet and ratio < FAR_LARGER:
-        return
+    # the field's box is larger than its shape by a margin, which would make 937 of 1,000
+    factor, unit = next((it for it in UNITS.items() if abs(ratio / it[0] - 1) < 0.15), (ratio, ""))
     larger = "reference" if sizes[1] > sizes[0] else "field"
-    what = "the boxes do not meet" if not meet else "the boxes are not of one shape"
-    how = f": the {larger} is about {ratio:,.4g} times larger" if ratio > 2 else ""
+    how = f"the {larger} is about {factor:,.4g} times larger{f' ({unit}?)' * bool(unit)}"
+    if meet and ratio < FAR_LARGER:
+        return how if ratio >= LARGER else None
+    what = "the boxes are not of one shape" if meet else "the boxes do not meet"
+    how = f": {how}" if ratio > 2 else ""
     boxes = " and ".join(f"{_corner(box[0])} to {_corner(box[1])}" for box in (one, other))
-    raise ValueError(
-        f"{what}{how}{f' ({unit}?)' * bool(unit)}; the field's and the reference's go from {boxes}; scale or move one"
-    )
+    raise ValueError(f"{what}{how}; the field's and the reference's go from {boxes}; scale or move one")
 
 
 def thickness(
