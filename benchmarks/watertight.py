@@ -22,7 +22,6 @@ import importlib.util
 import json
 import multiprocessing
 import resource
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -201,4 +200,4 @@ def cases(options: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
