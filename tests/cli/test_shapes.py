@@ -206,7 +206,7 @@ def test_a_fit_that_found_nothing_says_so_keeps_its_files_and_fails(shapes, tmp_
     for _ in range(2):  # fitted, and then read again
         assert main(["fit", str(shapes / "ball.ply"), *wild, "--out", str(tmp_path / "run")]) == 1
         out = said(capsys)
-        assert "the field found nothing: it is outside at all 98,304 test points, of which" in out
+        assert "the field found nothing: it is outside at all 12,288 test points, of which" in out
         assert "lower the learning rate" in out
         assert out.endswith(f"results: {tmp_path / 'run'}\n")
     assert (tmp_path / "run" / "field.safetensors").exists()

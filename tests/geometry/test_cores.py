@@ -119,7 +119,8 @@ def test_less_than_one_thread_is_refused():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or processors() < 2, reason="no affinity, or one processor")
-def test_affinity_counts_and_is_narrowed_only_for_a_while():
+def test_affinity_counts_and_is_narrowed_only_for_a_while(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # set where tests run side by side
     allowed = os.sched_getaffinity(0)
     with limited_threads(1):
         with narrowed():
