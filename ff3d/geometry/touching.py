@@ -254,3 +254,14 @@ def runs(items: Ints, counts: Ints) -> list[Ints]:
     """Items in runs whose counts add up to about as much as passes through the caches together."""
     ends = np.cumsum(counts)
     return np.split(items, np.searchsorted(ends, np.arange(RUN, int(ends[-1]) if len(ends) else 0, RUN)))
+
+
+def brick_address(brick: Integers, cell: Ints, bits: int) -> Ints:
+    """Where a cell (3, n) that lies in a brick (n,) stands among those of all bricks."""
+    x, y, z = cell & 2**bits - 1
+    return (brick.astype(np.int64) << 3 * bits) | (x << 2 * bits) | (y << bits) | z
+
+
+def lattice(side: int) -> Ints:
+    """The cells (side^3, 3) of a cube."""
+    return np.stack(np.unravel_index(np.arange(side**3), (side,) * 3), axis=1)

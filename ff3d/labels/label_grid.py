@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 from ff3d.geometry.arrays import Bools, Floats, Indices, Integers, Ints
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, CellFaces, floor_cells, runs, touched_cells
+from ff3d.geometry.touching import REACH, CellFaces, brick_address, floor_cells, lattice, runs, touched_cells
 from ff3d.geometry.triangles import components
 
 if TYPE_CHECKING:
     from ff3d.labels.second_oracles import GridTensors
 
-
 Winding = Callable[[Floats, float], Floats]  # points (n, 3) and an accuracy, which may be infinite -> (n,)
 PAIRS = 2_000_000  # of a triangle and a cell that it touches, and four more for each face; else cells are larger
 TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are halved where the surface is
-
-MOST_ASKED = 2**18  # cells of an open surface that are asked about one by one
-DIRECT = 0.25  # how much the winding number of caps may change within cells that are asked about together
+MOST_QUERIED = 2**18  # cells of an open surface that are queried one by one
+DIRECT = 0.25  # how much the winding number of caps may change within cells that are queried together
 ACCURACY, DOUBT = 2.0, 0.06  # of the caps' winding number, and how far off it may then be
 CLEAR = 2e-6  # units: how far from all triangles a point must lie for a sum in float32 to tell its side
 FINE, WHOLE = 4.0, 0.25  # of a closed surface: the accuracy, and how far from a whole number it may then be given
@@ -91,7 +89,7 @@ class CellGrid:
         table[surface] = np.arange(3, len(surface) + 3)
         bricks = np.full((len(surface) + 3, *(2**bits,) * 3), UNKNOWN, dtype=np.uint8)
         bricks[3:] = OUTSIDE
-        address = _address(table[coarse], cell, bits)
+        address = brick_address(table[coarse], cell, bits)
         bricks.reshape(-1)[address] = UNKNOWN
         grid = cls(low - fine * 2**bits, fine, table.reshape(shape), bricks)
         spaces = _spaces(grid, surface, whole_number)
@@ -318,7 +316,7 @@ def _label(grid: CellGrid, surface: Ints, spaces: _Spaces, caps: Caps | None) ->
     grid.table[empty] = labels[empty]
     # cells that are left though no triangle touches them, if they are not too many
     alone = np.flatnonzero((grid.bricks.reshape(-1) == UNKNOWN) & (spaces.of_cell.reshape(-1) > 0))
-    if 0 < len(alone) <= MOST_ASKED:
+    if 0 < len(alone) <= MOST_QUERIED:
         over = spaces.number[spaces.of_cell.reshape(-1)[alone]] - 0.5
         over -= caps.winding_number(_middles(grid, surface, alone), ACCURACY)
         steep = slope.reshape(-1)[surface[alone // grid.bricks[0].size - 3]]
@@ -385,7 +383,7 @@ class _Near:
         cell = np.clip(floor_cells((points - grid.lower) / grid.cell), 0, last).T
         number = self.spaces.number[self._space(cell)]
         touched = np.flatnonzero(np.isnan(number))
-        place = self.faces.find(_address(grid.table[tuple(cell[:, touched] >> bits)], cell[:, touched], bits))
+        place = self.faces.find(brick_address(grid.table[tuple(cell[:, touched] >> bits)], cell[:, touched], bits))
         # those in one cell one after the other, so many at a time as have so many triangles in all
         order = np.argsort(place, kind="stable")
         order = order[np.searchsorted(place[order], 0) :]
@@ -443,21 +441,10 @@ class _Near:
         bits = self.grid.bricks.shape[1].bit_length() - 1
         coarse = tuple(cell >> bits)
         brick = self.grid.table[coarse]
-        in_brick = self.spaces.of_cell.reshape(-1)[_address(brick, cell, bits)]
+        in_brick = self.spaces.of_cell.reshape(-1)[brick_address(brick, cell, bits)]
         return np.where(brick > UNKNOWN, in_brick, self.spaces.of_coarse[coarse]).astype(np.int64)
 
 
 def _whole(number: Floats) -> Floats:
     """Numbers rounded, NaN for those that are not nearly whole."""
     return np.where(np.abs(number - np.rint(number)) < WHOLE, np.rint(number), np.nan)
-
-
-def _address(brick: Integers, cell: Ints, bits: int) -> Ints:
-    """Where a cell (3, n) that lies in a brick (n,) stands among those of all bricks."""
-    x, y, z = cell & 2**bits - 1
-    return (brick.astype(np.int64) << 3 * bits) | (x << 2 * bits) | (y << bits) | z
-
-
-def lattice(side: int) -> Ints:
-    """The cells (side^3, 3) of a cube."""
-    return np.stack(np.unravel_index(np.arange(side**3), (side,) * 3), axis=1)
