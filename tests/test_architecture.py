@@ -51,6 +51,7 @@ def on_a_bare_machine(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_every_mapping_trains_saves_and_loads_with_torch_numpy_and_safetensors_alone(tmp_path, on_a_bare_machine):
     code = f"""
 import numpy as np

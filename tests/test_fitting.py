@@ -80,6 +80,7 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_twice_is_the_same_field_bit_for_bit(torus, precision):
     settings = {"steps": 40, "precision": precision, "device": "cpu", **SMALL}
@@ -88,6 +89,7 @@ def test_the_same_seed_twice_is_the_same_field_bit_for_bit(torus, precision):
     assert not same(first, fit(torus, seed=4, **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapping", get_args(MappingName))
 def test_every_mapping_learns_a_torus(torus, mapping):
     scale = {"gaussian": 1.0, "learned": 1.0, "lecture": 0.5, "positional": 4.0}.get(mapping)
@@ -96,6 +98,7 @@ def test_every_mapping_learns_a_torus(torus, mapping):
     assert iou(field.contains, test_points(torus, "uniform", count=20_000)) > (0.5 if mapping == "none" else 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["siren", "finer", "gaussian"])
 def test_waves_learn_a_torus_from_raw_coordinates_in_float32(torus, activation):
     settings = {**SMALL, "width": 64}
@@ -119,6 +122,7 @@ def test_training_moves_what_a_mapping_learns(mapping):
     assert not torch.equal(before[0], next(iter(field.mapping.parameters())))
 
 
+@pytest.mark.slow
 def test_the_fast_preset_is_guarded_and_learns_distances_and_says_nothing_in_empty_space(torus):
     field = fit(torus, preset="fast", steps=300, device="cpu", storage="float32")
     assert (field.guarded, field.target, field.mapping.name) == (True, "distance", "hash")
@@ -131,12 +135,14 @@ def test_the_fast_preset_is_guarded_and_learns_distances_and_says_nothing_in_emp
     assert np.array_equal(field.logits(points)[far], np.where(true, FAR_LOGIT, -FAR_LOGIT)[far])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_small_preset_makes_small_files(tmp_path, name):
     fit(sample_mesh(name), preset="small", steps=1, device="cpu").save(tmp_path / "small.safetensors")
     assert (tmp_path / "small.safetensors").stat().st_size <= 256 * 1024
 
 
+@pytest.mark.slow
 def test_a_field_of_distances_says_how_far_the_surface_is(torus):
     config = make_config(
         "fast", steps=400, band=0.01, widths=(0.003, 0.01), device="cpu", **SMALL | {"batch_size": 4096}
@@ -149,6 +155,7 @@ def test_a_field_of_distances_says_how_far_the_surface_is(torus):
     assert np.abs(field.logits(points) - true).mean() < 0.8
 
 
+@pytest.mark.slow
 def test_the_space_about_an_open_shape_is_learnt_to_be_empty_as_far_as_the_box_goes():
     ball = trimesh.creation.icosphere(subdivisions=4)
     open_ball = trimesh.Trimesh(ball.vertices, ball.faces[ball.triangles_center[:, 2] < 0.9], process=False)
@@ -173,6 +180,7 @@ def test_what_has_no_cell_grid_is_fitted_without_a_guard(torus, caplog):
     assert (given.config.sampling.uniform, given.config.sampling.widths) == (0.3, plain.widths)
 
 
+@pytest.mark.slow
 def test_a_point_cloud_is_fitted_to_labels(caplog):
     caplog.set_level("INFO", logger="ff3d")
     points = trimesh.creation.icosphere(subdivisions=4).vertices
@@ -184,6 +192,7 @@ def test_a_point_cloud_is_fitted_to_labels(caplog):
     assert (result.field.contains(asked) == (np.linalg.norm(asked, axis=1) < 1)).mean() > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8", "auto"])
 def test_a_field_is_stored_as_it_is_told_to_or_where_it_costs_little(torus, tmp_path, storage):
     settings = {"steps": 300, "device": "cpu", "log2_table": 12, "seed": 3}
@@ -199,6 +208,7 @@ def test_a_field_is_stored_as_it_is_told_to_or_where_it_costs_little(torus, tmp_
         assert iou(plain.contains, points) - iou(field.contains, points) < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("losable", "storage"), [(1.0, "int8"), (-1.0, "float32")])
 def test_auto_measures_what_rounding_costs_on_points_of_its_own(torus, monkeypatch, losable, storage):
     monkeypatch.setattr("ff3d.fitting.LOSABLE", losable)
@@ -206,6 +216,7 @@ def test_auto_measures_what_rounding_costs_on_points_of_its_own(torus, monkeypat
     assert train(torus, config, held_out={}).field.storage == storage
 
 
+@pytest.mark.slow
 def test_the_answer_is_in_the_input_coordinates_wherever_the_mesh_lies(torus):
     settings = {"steps": 150, "scale": 1.0, "device": "cpu", "precision": "float32", **SMALL}
     moved = torus.copy()
@@ -376,12 +387,14 @@ def test_the_papers_schedule_falls_to_a_tenth_every_half_and_the_others_to_nothi
     assert linear == [1, 1, 0.5, 0, 0]
 
 
+@pytest.mark.slow
 def test_an_oracle_of_ones_own_is_learned(torus):
     field = fit(torus, "basic", steps=200, device="cpu", oracle=lambda points: points[:, 0] > 0, **SMALL)
     points = test_points(torus, "uniform", count=5000).points
     assert (field.contains(points) == (points[:, 0] > 0)).mean() > 0.97
 
 
+@pytest.mark.slow
 def test_no_training_point_is_a_test_point_of_the_same_seed(torus, monkeypatch):
     seen = []
 
@@ -398,6 +411,7 @@ def test_no_training_point_is_a_test_point_of_the_same_seed(torus, monkeypatch):
     assert not rounded & {tuple(point) for point in np.round(seen[0], 5).tolist()}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_there_is(tmp_path):
     code = f"""
 import numpy as np

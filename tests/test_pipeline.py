@@ -8,6 +8,8 @@ import pytest
 import ff3d
 from ff3d.shapes.solids import SOLIDS
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 

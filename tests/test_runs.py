@@ -48,6 +48,7 @@ def test_a_finished_run_is_read_and_not_fitted_again(tmp_path, mesh):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_undisturbed_field_bit_for_bit(tmp_path, mesh):
     config = make_config(steps=30, **SMALL)
     whole = Run(tmp_path / "whole").fit(mesh, config, SOURCE)
@@ -75,6 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_undisturbed_field_bit_for_bit(tmp_pat
         assert torch.equal(tensor, second.field.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_a_break_after_the_last_step_loses_no_step(tmp_path, mesh):
     from ff3d.labels.winding_number import WindingNumberOracle
 

@@ -35,6 +35,7 @@ def run(ball, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_fit_ends_by_saying_where_its_results_lie(ball, tmp_path, capsys):
     assert main(["fit", str(ball), *FAST, "--out", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
@@ -42,6 +43,7 @@ def test_fit_ends_by_saying_where_its_results_lie(ball, tmp_path, capsys):
     assert out.endswith(f"results: {tmp_path / 'run'}\n")
 
 
+@pytest.mark.slow
 def test_fit_without_a_folder_makes_a_new_one_each_time(ball, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -49,6 +51,7 @@ def test_fit_without_a_folder_makes_a_new_one_each_time(ball, tmp_path, monkeypa
     assert sorted(it.name for it in (tmp_path / "runs").iterdir()) == ["ball-hash", "ball-hash-2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
 def test_extract_writes_a_closed_mesh_in_the_inputs_coordinates(run, tmp_path, capsys, ending):
     path = tmp_path / f"shape.{ending}"
@@ -73,6 +76,7 @@ def test_extract_cleans_as_asked_and_says_so(run, tmp_path, capsys, caplog):
     assert (outward * shape.vertex_normals).sum(axis=1).min() > 0.8
 
 
+@pytest.mark.slow
 def test_dense_and_sparse_give_the_same_file(run, tmp_path):
     for method in ("dense", "sparse"):
         path = tmp_path / f"{method}.ply"
@@ -107,6 +111,7 @@ def test_extract_defaults_to_a_ply_in_the_run(run):
     assert (run / "mesh.ply").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_gives_every_measure_in_one_line_of_json(run, ball, capsys):
     assert main(["evaluate", str(run), "--mesh", str(ball), "--resolution", "48", "--json"]) == 0
     out = capsys.readouterr().out
@@ -149,6 +154,7 @@ def test_inspect_says_what_the_mesh_is_and_what_will_be_done(ball, capsys):
     assert len(set(out.splitlines())) == len(out.splitlines())
 
 
+@pytest.mark.slow
 def test_samples_writes_the_committed_files(tmp_path, capsys):
     assert main(["samples", str(tmp_path)]) == 0
     for path in sorted((ROOT / "meshes").glob("*.obj")):
@@ -156,6 +162,7 @@ def test_samples_writes_the_committed_files(tmp_path, capsys):
     assert f"results: {tmp_path}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
     command = [sys.executable, str(ROOT / "scripts" / "train_shape.py"), str(ball), "--mappings", "none", "basic"]
     command += [*FAST, "--steps", "300", "--resolution", "32", "--out", str(tmp_path / "run")]
@@ -170,6 +177,7 @@ def test_train_shape_compares_the_mappings_and_leaves_a_report(ball, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -207,12 +215,14 @@ def test_a_mistake_is_one_clear_line_and_a_code_that_is_not_zero(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_no_folder_behind_that_blocks_the_corrected_command(ball, tmp_path):
     folder = str(tmp_path / "run")
     assert main(["fit", str(ball), *FAST, "--learning-rate", "1e30", "--out", folder]) != 0
     assert main(["fit", str(ball), *FAST, "--out", folder]) == 0
 
 
+@pytest.mark.slow
 def test_compare_goes_on_where_it_was_and_never_into_another_comparison(ball, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["compare", str(ball), *FAST, "--resolution", "16", "--mappings"]
@@ -278,6 +288,7 @@ def test_label_takes_a_scan_and_any_oracle(ball, tmp_path, capsys):
         assert "2 of 4 points are inside" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_scan_is_fitted_as_a_mesh_is(tmp_path):
     mesh = trimesh.creation.icosphere(subdivisions=4)
     trimesh.PointCloud(mesh.vertices).export(tmp_path / "scan.ply")
@@ -309,6 +320,7 @@ def test_prepare_writes_samples_and_says_how_many_meshes_failed(ball, tmp_path, 
     assert main(["prepare", str(tmp_path / "broken.ply"), "--out", str(tmp_path / "none"), "--points", "5"]) == 1
 
 
+@pytest.mark.slow
 def test_inspect_says_where_labels_are_not_sure_and_whether_another_oracle_agrees(tmp_path, capsys):
     mesh = trimesh.creation.icosphere(subdivisions=3)
     mesh.update_faces(mesh.triangles_center[:, 1] < 0.8)

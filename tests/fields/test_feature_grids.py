@@ -79,6 +79,7 @@ def test_the_feature_at_a_vertex_is_its_row():
         torch.testing.assert_close(found, rows, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRID_MAPPINGS)
 @given(seed=st.integers(0, 1000), count=st.integers(0, 300))
 def test_the_fast_lookup_and_its_gradient_are_those_of_the_slow_one(name, seed, count):

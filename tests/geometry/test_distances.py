@@ -68,6 +68,7 @@ def test_a_box_has_the_distances_of_its_formula():
     assert ((signed > 0) == (exact < 0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.003, 0.05, 0.7])
 @pytest.mark.parametrize("reach", [0.01, 0.2, 5.0])
 def test_any_soup_of_triangles_agrees_with_the_plain_twin(size, reach):
@@ -80,6 +81,7 @@ def test_any_soup_of_triangles_agrees_with_the_plain_twin(size, reach):
     assert np.abs(found - exact).max() < ROUNDING * max(np.ptp(vertices, axis=0).max(), reach)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("far", [0.0, 1e6])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_size_and_place_of_the_mesh_do_not_matter(sphere, near_sphere, scale, far):
@@ -226,6 +228,7 @@ def test_a_wall_and_a_degenerate_face_within_a_solid_are_left_out():
     assert np.isclose(np.abs(kept.triangles).max(axis=2), 0.5).all()
 
 
+@pytest.mark.slow
 def test_labels_that_make_no_sense_end_too():
     rng = np.random.default_rng(0)
     vertices, faces = soup(rng, 2000, 0.3)

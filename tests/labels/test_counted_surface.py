@@ -46,6 +46,7 @@ def stray(name, away):
     return np.array(corners, dtype=np.float64) * (away if in_shares else 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", FAR)
 @pytest.mark.parametrize("name", STRAYS)
 def test_a_stray_facet_far_from_a_ball_changes_neither_box_nor_labels_nor_samples(name, away):
@@ -153,6 +154,7 @@ def test_a_soup_of_loose_triangles_stays_whole():
     assert load_surface(soup).mesh is soup
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bunny", "bracket", "soup"])
 def test_a_mesh_of_which_all_counts_is_the_very_mesh(name):
     mesh = ff3d.sample_mesh(name)

@@ -51,6 +51,7 @@ def meets(triangle, cell) -> int:
 coordinate = st.floats(0.5, 8, width=32)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(corners=st.lists(coordinate, min_size=9, max_size=9))
 def test_no_cell_that_a_triangle_meets_is_missed_and_hardly_one_too_many_is_named(corners):
@@ -66,6 +67,7 @@ def test_no_cell_that_a_triangle_meets_is_missed_and_hardly_one_too_many_is_name
             assert meets((triangle[0] - cell + 3 * REACH) / (1 + 6 * REACH), (0, 0, 0))
 
 
+@pytest.mark.slow
 def test_cells_stay_larger_where_there_would_be_too_many():
     corners = np.random.default_rng(0).uniform(0, 512, size=(20_000, 3, 3))
     _, cells, level = touched_cells(corners, 2_000_000)
@@ -73,6 +75,7 @@ def test_cells_stay_larger_where_there_would_be_too_many():
     assert cells.max() < 512 / 2**level + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mesh",
     [
@@ -95,6 +98,7 @@ def test_every_label_of_the_grid_is_that_of_the_exact_winding_number(mesh):
     assert np.array_equal(label[known] == INSIDE, exact(oracle, unit[known]) > 0.5)
 
 
+@pytest.mark.slow
 def test_the_grid_changes_no_bit_of_the_answers():
     mesh = holed(trimesh.creation.icosphere(subdivisions=4), lambda at: at[:, 2] < 0.9)
     plain, gridded = oracle_of(mesh), oracle_of(mesh)
@@ -104,6 +108,7 @@ def test_the_grid_changes_no_bit_of_the_answers():
     assert "grid" not in plain.__dict__
 
 
+@pytest.mark.slow
 def test_a_closed_surface_leaves_only_cells_at_the_surface_unknown():
     oracle = oracle_of(trimesh.creation.icosphere(subdivisions=5))
     assert oracle.closed
@@ -114,12 +119,14 @@ def test_a_closed_surface_leaves_only_cells_at_the_surface_unknown():
     assert oracle.grid.known_share > 0.98
 
 
+@pytest.mark.slow
 def test_a_hole_leaves_cells_unknown_only_near_it():
     mesh = holed(trimesh.creation.icosphere(subdivisions=5), lambda at: at[:, 2] < 0.98)
     grid = oracle_of(mesh).grid
     assert 0.9 < grid.known_share < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tensors_are_looked_up_as_arrays_are(dtype):
     oracle = oracle_of(trimesh.creation.torus(1.0, 0.3))
@@ -138,6 +145,7 @@ def test_the_gpu_looks_up_the_same():
     assert np.array_equal(there, oracle.grid.look_up(unit))
 
 
+@pytest.mark.slow
 def test_points_far_away_are_outside_a_closed_surface_and_asked_about_beside_an_open_one():
     far = np.array([[1e6, 0, 0], [-1e6, 0.5, 0.5], [0.5, 0.5, 40], [0.5, -3, 0.5]])
     closed = oracle_of(trimesh.creation.box())
@@ -146,6 +154,7 @@ def test_points_far_away_are_outside_a_closed_surface_and_asked_about_beside_an_
     assert (opened.grid.look_up(far) == UNKNOWN).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10**6))
 def test_the_grid_of_any_soup_agrees_with_the_exact_sum(seed):
@@ -169,6 +178,7 @@ def torn_torus() -> WindingNumberOracle:
     return oracle_of(holed(trimesh.creation.torus(1.0, 0.2), lambda at: at[:, 0] < 1.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [1.0, 0.1, 0.02, 0.006, 0.001])
 def test_a_cube_that_holds_no_surface_has_one_label(side):
     oracle = torn_torus()
@@ -185,6 +195,7 @@ def test_a_cube_that_holds_no_surface_has_one_label(side):
     assert oracle.grid.may_hold_surface(on_surface + side * (rng.random((1000, 3)) - 0.5), side).all()
 
 
+@pytest.mark.slow
 def test_surface_cells_know_the_side_of_every_point_that_they_have_a_label_for():
     shape = trimesh.creation.torus(1.0, 0.4)
     oracle = oracle_of(shape)
@@ -201,6 +212,7 @@ def test_surface_cells_know_the_side_of_every_point_that_they_have_a_label_for()
     assert distance[side[:2000] == 0].max() < np.sqrt(3) * cells.side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.03, -0.02])  # boxes that reach past the grid, and that end within it
 @pytest.mark.parametrize("whole", [True, False])
 def test_points_are_drawn_uniformly_from_all_of_a_box_that_has_no_label(whole, margin):
@@ -224,6 +236,7 @@ def test_points_are_drawn_uniformly_from_all_of_a_box_that_has_no_label(whole, m
     assert abs(spread[asked].sum() - asked.sum()) < 5 * np.sqrt(2 * asked.sum())  # chi squared
 
 
+@pytest.mark.slow
 def test_of_a_surface_with_a_hole_the_cells_that_are_not_sure_have_no_label():
     oracle = oracle_of(holed(trimesh.creation.icosphere(subdivisions=3), lambda middle: middle[:, 2] < 0.8))
     cells = oracle.grid.surface_cells()
@@ -233,6 +246,7 @@ def test_of_a_surface_with_a_hole_the_cells_that_are_not_sure_have_no_label():
     assert np.array_equal(side[side != 0] > 0, inside[side != 0])
 
 
+@pytest.mark.slow
 def test_outermost_cells_of_a_surface_with_a_hole_have_the_labels_that_hold_in_a_box():
     oracle = oracle_of(holed(trimesh.creation.icosphere(subdivisions=4), lambda middle: middle[:, 2] < 0.4))
     cells = oracle.grid.surface_cells()
@@ -254,6 +268,7 @@ def test_where_every_cell_has_a_label_no_point_can_be_drawn():
         cells.draw(1, np.random.default_rng(0), np.array([[0.0] * 3, [3.0] * 3]))
 
 
+@pytest.mark.slow
 def test_surface_cells_are_met_by_every_cube_on_the_surface():
     oracle = oracle_of(trimesh.creation.icosphere(subdivisions=3))
     cells = oracle.grid.surface_cells()

@@ -223,6 +223,7 @@ def test_half_a_sphere_and_a_box_without_its_lid_are_not_refused():
 # --- which oracle
 
 
+@pytest.mark.slow
 def test_rays_and_the_winding_number_agree_on_the_samples():
     for name in ("bracket", "gyroid"):
         mesh = sample_mesh(name)
@@ -262,6 +263,7 @@ def test_open3d_labels_as_the_winding_number_does(mesh):
     assert np.array_equal(make_oracle(mesh, "open3d")(points)[sure], make_oracle(mesh)(points)[sure])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["raise ModuleNotFoundError('gone', name='open3d')", "raise OSError('libGL.so.1: cannot open it')"]
 )
@@ -290,6 +292,7 @@ def test_what_was_put_right_is_logged(caplog):
     assert "turned round" in caplog.text
 
 
+@pytest.mark.slow
 def test_many_points_bring_the_grid_and_the_same_answers(monkeypatch):
     mesh, points = sphere(), cloud()
     expected = WindingNumberOracle(mesh)(points)
@@ -300,6 +303,7 @@ def test_many_points_bring_the_grid_and_the_same_answers(monkeypatch):
     assert "grid" in oracle.__dict__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_labels_are_the_same_bits_on_any_number_of_threads(threads, tmp_path):
     points = cloud(20_000)
@@ -322,6 +326,7 @@ def shells(count=25, gap=0.002):
     )
 
 
+@pytest.mark.slow
 def test_many_sheets_close_together_are_labelled_as_the_exact_sum_does():
     import igl
 
@@ -356,6 +361,7 @@ def test_a_cloud_has_one_oracle():
         make_oracle(scan, "rays")
 
 
+@pytest.mark.slow
 def test_points_of_another_shape_are_refused_whether_or_not_there_is_a_grid():
     oracle = WindingNumberOracle(sphere())
     for _ in range(2):

@@ -51,6 +51,7 @@ def volume(fixed):
     return np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bunny", "knot", "gyroid", "bracket"])
 def test_a_sound_mesh_is_left_as_it_is(name):
     vertices, faces = unit(sample_mesh(name))

@@ -21,6 +21,7 @@ def make_points(seed=0, **settings):
     return TrainingPoints(BALL, make_oracle(BALL), CUBE, make_config("fast", **settings).sampling, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["occupancy", "distance"])
 def test_a_pool_is_a_function_of_the_seed_and_its_number(target):
     first, again = make_points(target=target), make_points(target=target)

@@ -77,6 +77,7 @@ def grouped(broken):
     return {it.split(":")[0] for it in broken.faults}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes():
     for seed in (3, 17, 40, 61):
         one, again = broken_mesh(seed), broken_mesh(seed)
@@ -123,6 +124,7 @@ def test_strays_are_the_last_faces_and_what_is_measured_has_none():
     assert case(4, "touching").sound_mesh is case(4, "touching").mesh
 
 
+@pytest.mark.slow
 def test_every_case_has_a_fault_and_the_groups_come_in_their_shares():
     cases = [case(seed) for seed in range(SEEDS)]
     assert all(grouped(it) & set(GROUPS) for it in cases)
@@ -131,6 +133,7 @@ def test_every_case_has_a_fault_and_the_groups_come_in_their_shares():
         assert abs(count[group] / SEEDS - share) < 0.085, group
 
 
+@pytest.mark.slow
 def test_what_inspect_mesh_finds_is_what_the_faults_say():
     for seed in range(SEEDS):
         broken, found = case(seed), inspect_mesh(case(seed).mesh)
@@ -162,6 +165,7 @@ def test_sheets_have_no_inside():
         assert OPEN in grouped(it)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "maker", [broken_solids.lathe_shape, broken_solids.hull_shape, broken_solids.box_shape, broken_solids.bracket_shape]
 )
@@ -176,6 +180,7 @@ def test_plain_shapes_are_closed_and_agree_with_their_solid(maker):
         assert agreement(shape, rng) >= 0.999, shape.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "maker",
     [
@@ -194,6 +199,7 @@ def test_surfaces_that_cut_themselves_do_and_their_solid_is_the_union(maker):
         assert agreement(shape, rng) >= 0.999, kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "maker", [broken_bodies.disjoint, broken_bodies.nested, broken_bodies.cavity, broken_bodies.shells]
 )
@@ -293,6 +299,7 @@ def test_turned_faces_name_their_group():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 60, 10)], ids=str)
 def test_labels_are_right_on_broken_meshes_and_sheets_are_refused(seeds):
     for seed in seeds:

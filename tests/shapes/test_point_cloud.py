@@ -311,6 +311,7 @@ def accuracies(name: str, oracle: PointCloudOracle, count: int = 20_000) -> tupl
     return float(one), float(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLIDS)
 def test_labels_agree_with_the_exact_solid(name):
     cloud = cloud_of(sample_mesh(name), 20_000)
@@ -328,6 +329,7 @@ def test_labels_agree_with_the_exact_solid(name):
     assert max(oracle.unsettled_share(), guess.unsettled_share()) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bunny", "bracket"])
 def test_labels_hold_for_uneven_clouds_and_for_noise(name):
     cloud = cloud_of(sample_mesh(name), 40_000)
@@ -341,6 +343,7 @@ def test_labels_hold_for_uneven_clouds_and_for_noise(name):
     assert accuracies(name, PointCloudOracle(PointCloud(noisy)))[0] > 0.985
 
 
+@pytest.mark.slow
 def test_very_noisy_points_are_moved_towards_their_surface():
     cloud = sphere_cloud(20_000)
     noisy = cloud.points + 0.02 * np.random.default_rng(1).standard_normal((20_000, 3))
@@ -385,6 +388,7 @@ def test_estimated_normals_are_said_with_the_doubtful_share(caplog):
     assert "estimated from its points, 0.0% of them doubtful" in caplog.text
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     turn=st.integers(0, 1000),
@@ -425,6 +429,7 @@ def test_an_oracle_refuses_what_it_cannot_answer():
 # ---------------------------------------------------------------------------------------------- refusal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [0.0, 0.1])
 @pytest.mark.parametrize("oriented", [True, False])
 def test_a_single_sheet_is_unsettled(height, oriented):
@@ -435,6 +440,7 @@ def test_a_single_sheet_is_unsettled(height, oriented):
     assert oracle.unsettled_share() > 0.8
 
 
+@pytest.mark.slow
 def test_points_without_a_surface_are_doubtful_and_unsettled():
     points = np.random.default_rng(0).random((5000, 3))
     _, doubtful = estimate_normals(points)

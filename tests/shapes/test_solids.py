@@ -51,6 +51,7 @@ def edge_counts(mesh: trimesh.Trimesh, *, directed: bool) -> np.ndarray:
     return np.unique(edges if directed else np.sort(edges, axis=1), axis=0, return_counts=True)[1]
 
 
+@pytest.mark.slow
 def test_the_committed_meshes_are_what_the_code_writes(tmp_path: Path) -> None:
     written = samples.write_samples(tmp_path)
     assert [path.name for path in written] == [*(f"{name}.obj" for name in samples.SAMPLES), "README.md"]
@@ -92,6 +93,7 @@ def test_vertices_lie_on_the_exact_surface_and_faces_look_outward(name: str) -> 
     assert solid.contains(middle + step).mean() < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSED)
 def test_the_meshs_winding_number_agrees_with_the_exact_solid(name: str) -> None:
     solid = solid_of(name)
@@ -134,6 +136,7 @@ def test_labels_do_not_depend_on_the_batch_or_the_order() -> None:
         assert solid.contains(points[:0]).shape == (0,)
 
 
+@pytest.mark.slow
 def test_the_soup_is_broken_and_its_winding_number_is_right_all_the_same() -> None:
     soup, solid = mesh_of("soup"), solid_of("soup")
     assert (edge_counts(soup, directed=False) == 1).sum() > 300  # holes

@@ -25,6 +25,8 @@ from ff3d.studies.task import ROW, Row, Task
 from ff3d.views.html import write_page
 from ff3d.views.markdown import write_report
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "steps": 120,
     "width": 32,

@@ -13,6 +13,8 @@ from ff3d.settings import make_config
 from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.task import ROW, Row, Task, evaluate, perform, reference
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
 
 

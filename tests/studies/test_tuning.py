@@ -6,6 +6,8 @@ import trimesh
 from ff3d.studies.plan import make_plan, read_tuned
 from ff3d.studies.tuning import tune
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "steps": 400,
     "width": 32,

@@ -18,6 +18,8 @@ from ff3d.studies.study import run_study
 from ff3d.studies.task import ROW
 from ff3d.studies.workers import Workers
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "width": 16,
     "depth": 2,

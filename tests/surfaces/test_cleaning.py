@@ -153,6 +153,7 @@ def test_the_surface_moves_by_less_than_the_error(error):
     assert distance < error + 2**2 / 40**2 / 6.4
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.floats(0.05, 0.9))
 @settings(max_examples=25)
 def test_whatever_is_simplified_stays_closed(seed, resolution, share):

@@ -210,6 +210,7 @@ def always(centers, side):
     return np.ones(len(centers), dtype=bool)
 
 
+@pytest.mark.slow
 @given(arrays(np.float64, (4, 5, 6), elements=st.floats(-2, 2)))
 @settings(max_examples=100)
 def test_dense_is_the_surface_that_scikit_image_gives(values):
@@ -233,6 +234,7 @@ def test_dense_is_the_surface_that_scikit_image_gives(values):
     assert turned(halves[shape.faces]) == turned(vertices[faces].astype(np.float64))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([1, 2, 3, 8, 40]))
 @settings(max_examples=60)
 def test_with_a_guide_noise_is_the_same_sparse_and_dense(seed, resolution, start):
@@ -258,6 +260,7 @@ def test_with_a_guide_noise_is_the_same_sparse_and_dense(seed, resolution, start
     check_same(extract_mesh(logits, box, resolution=resolution, start=start, guide=always), dense)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(2, 70), st.booleans())
 @settings(max_examples=30)
 def test_blends_with_a_guide_by_distance_are_the_same_sparse_and_dense(seed, resolution, shifted):
@@ -283,6 +286,7 @@ def test_blends_with_a_guide_by_distance_are_the_same_sparse_and_dense(seed, res
     check_solid(sparse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bunny", "knot", "gyroid", "bracket"])
 @pytest.mark.parametrize("resolution", [128, 150])
 def test_the_samples_are_the_same_sparse_and_dense(name, resolution):

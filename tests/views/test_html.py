@@ -20,6 +20,8 @@ from ff3d.studies.study import run_study
 from ff3d.views.html import FACES, write_page
 from ff3d.views.markdown import write_report
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
 HOSTILE = "</script><script>alert(1)</script>\"'&"
 FETCHING = {"src", "href", "srcset", "action", "poster", "data", "xlink:href"}

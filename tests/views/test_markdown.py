@@ -15,6 +15,8 @@ from ff3d.views.html import write_page
 from ff3d.views.markdown import write_report
 from ff3d.views.tables import COLUMNS, cells, csv_table, latex_table, noted, text_table
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 32, "depth": 2, "frequencies": 32, "batch_size": 1024, "pool_size": 4096, "device": "cpu"}
 
 
