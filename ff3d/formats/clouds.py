@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -297,8 +297,11 @@ def read_npz(path: Path) -> Cloud:
     return _split(points, path)[0], None if normals is None else _split(normals, path)[0]
 
 
-def _check_array(stream: IO[bytes], size: int) -> None:
-    """Raise MeshError if a .npy of this size cannot hold what its header says: NumPy would make room for it first."""
+def _check_array(stream: Any, size: int) -> None:
+    """Raise MeshError if a .npy, an open binary file of this size, cannot hold what its header says.
+
+    NumPy would make room for it first.
+    """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(stream)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +108,7 @@ def _read_rows(layout: _Layout, found: Lines, path: Path) -> tuple[Floats, Ints,
     if end <= len(lines):
         numbers, counts = parse_numbers(lines[:end], places)
         starts = np.cumsum(counts) - counts
-        first, places_of_faces = starts[layout.vertices :], places[layout.vertices : end]
+        first, places_of_faces = starts[layout.vertices :], np.array(places[layout.vertices : end], dtype=np.int64)
         if (counts[: layout.vertices] >= least).all() and (counts[layout.vertices :] > numbers[first]).all():
             lengths = _whole(numbers[first], places_of_faces)
             if (lengths < 0).any():
@@ -130,7 +129,7 @@ def _read_rows(layout: _Layout, found: Lines, path: Path) -> tuple[Floats, Ints,
             f"it promises {layout.vertices} vertices and {layout.faces} faces but ends in the midst: cut short; "
             "export or download it again"
         )
-    of_numbers = np.repeat(places, counts)
+    of_numbers = np.repeat(np.array(places, dtype=np.int64), counts)
     if at < len(numbers):
         raise MeshError(
             f"line {of_numbers[at]}: {len(numbers) - at} words behind the last of {layout.faces} faces: its counts or "
@@ -153,7 +152,7 @@ def _split_faces(numbers: Floats, at: int, faces: int) -> tuple[Ints, Ints, int]
     return np.array(corners, dtype=np.int64), np.array(lengths, dtype=np.int64), at
 
 
-def _whole(numbers: Floats, places: Sequence[int] | Ints) -> Ints:
+def _whole(numbers: Floats, places: Ints) -> Ints:
     """Numbers as int64. Raises MeshError, with the line, for one that is not whole."""
     whole = np.nan_to_num(numbers).astype(np.int64)
     if (whole != numbers).any():
