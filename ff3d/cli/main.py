@@ -11,12 +11,12 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
 from ff3d.cli.doctor import DoctorCommand
-from ff3d.cli.fitting import FitCommand
 from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, SamplesCommand
 from ff3d.cli.options import say
 from ff3d.cli.settings import Settings
-from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, NtkCommand, TuneCommand
-from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand
+from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
+from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand
+from ff3d.cli.theory import NtkCommand
 from ff3d.cli.watertight import WatertightCommand
 from ff3d.geometry.cores import take_process
 
