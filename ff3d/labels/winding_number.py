@@ -34,6 +34,7 @@ DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from
 
 ASKED, ASKED_EXACTLY = 4096, 256  # faces, or points, when that is measured
 NEARNESS = (0.001, 0.004, 0.016)  # units: how far the points lie from the surface
+WALK = 15.0  # microseconds of a processor for a point in a cell that triangles touch, by those triangles
 FAR = 1e9  # sizes from the origin: from there on float64 itself rounds by more than the grid allows for
 
 
@@ -89,19 +90,26 @@ class WindingNumberOracle:
         return self._areas / (self._areas.sum() or 1.0)
 
     @cached_property
-    def _grid_pays(self) -> float:
-        """The number of points from which on the cell grid, its making included, is faster than the fast sum.
+    def _sum_cost(self) -> float:
+        """Microseconds of a processor that the fast sum takes for a point near the surface, by a model.
 
-        By a model of both in microseconds, fitted to the 57 shapes of benchmarks/label_speed.py. The fast sum visits
-        the faces that lie nearer than about twice their length, which is few of well-shaped ones and most of long thin
-        ones. The choice is one of speed alone: the labels are the same.
+        It visits the faces that lie nearer than about twice their length: few of well-shaped ones, most of long thin
+        ones. The constants are those of some ten shapes of both kinds.
         """
-        if len(self._rim) >= len(self._faces):  # nothing to look up, or hardly a cell with a label
-            return np.inf
         corners = self._vertices[self._faces]
         lengths = ((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(axis=1)
         visited = float(lengths.sum()) / (float(self._areas.sum()) or 1.0)
-        return (0.3 * PAIRS + 6 * len(self._faces)) / min(1 + visited / 2, 0.03 * len(self._faces) + 0.1)
+        return min(1 + visited / 2, 0.03 * len(self._faces) + 0.1)
+
+    @cached_property
+    def _grid_pays(self) -> float:
+        """The number of points from which on the cell grid, its making included, is faster than the fast sum.
+
+        The choice is one of speed alone: the labels are the same.
+        """
+        if len(self._rim) >= len(self._faces):  # nothing to look up, or hardly a cell with a label
+            return np.inf
+        return (0.3 * PAIRS + 6 * len(self._faces)) / self._sum_cost
 
     @property
     def closed(self) -> bool:
@@ -186,7 +194,8 @@ class WindingNumberOracle:
 
         with ThreadPoolExecutor(threads()) as pool:
             unknown = np.concatenate([np.zeros(0, dtype=np.int64), *pool.map(look_up, range(0, len(array), CHUNK))])
-        inside[unknown] = self._by_grid(self.cube.to_unit(array[unknown])) > 0.5
+        number = self._winding_number if self._sum_cost < WALK else self._by_grid
+        inside[unknown] = number(self.cube.to_unit(array[unknown])) > 0.5
         return inside
 
     def _by_grid(self, unit: Floats) -> Floats:
