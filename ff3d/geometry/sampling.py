@@ -65,13 +65,13 @@ class SampleMix:
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles to draw points on: corners (f, 3, 3), finite. Kept where points are drawn again and again."""
+    """Triangles to draw points on: corners (f, 3, 3), finite. Make it once where points are drawn repeatedly."""
 
     corners: Corners
 
     @classmethod
     def of(cls, mesh: trimesh.Trimesh | Surface) -> Surface:
-        """That of a mesh. Raises ValueError for NaN or Inf in its faces."""
+        """The surface of a mesh. Raises ValueError for NaN or Inf in its faces."""
         if isinstance(mesh, Surface):
             return mesh
         faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
@@ -89,7 +89,7 @@ class Surface:
 
     @cached_property
     def cumulative(self) -> FaceFloats:
-        """The area of all faces up to each (f,), in the same unit, twice."""
+        """Twice the area of all faces up to each (f,), in the same unit."""
         return np.cumsum(np.linalg.norm(self.crosses, axis=1))
 
     def sample(
@@ -104,12 +104,10 @@ class Surface:
             total = self.cumulative[-1]
             if not total > 0:
                 raise ValueError("cannot sample a surface without area: every face is a line or a point")
-            # "right" never lands on a face of zero area; the minimum guards the last step's rounding
             place = rng.random(count)
             if weight == "even":
                 place = (np.arange(count) + place) / count
-            chosen = np.searchsorted(self.cumulative, place * total, side="right")
-            chosen = np.minimum(chosen, np.searchsorted(self.cumulative, total))
+            chosen = rows_by_weight(self.cumulative, place)
         else:
             raise ValueError(f"weight must be 'area', 'face' or 'even', got {weight!r}")
         share = rng.random((count, 2))
@@ -119,6 +117,20 @@ class Surface:
         return first + np.einsum("nk,nkd->nd", share, self.corners[chosen, 1:] - first[:, None]), chosen
 
 
+def rows_by_weight(cumulative: Floats, places: Floats) -> Ints:
+    """Rows (n,) of a table of which each takes a share of [0, 1] by its weight; the row at each of places (n,) in it.
+
+    cumulative (m,): the sum of the weights up to each row, the last > 0. No row of weight 0 is returned.
+
+    >>> rows_by_weight(np.cumsum([0.0, 1.0, 0.0, 3.0, 0.0]), np.array([0.0, 0.2, 0.25, 1.0])).tolist()
+    [1, 1, 3, 3]
+    """
+    total = cumulative[-1]
+    # "right" never lands on a row of weight 0; the minimum guards the last step's rounding
+    chosen = np.searchsorted(cumulative, places * total, side="right")
+    return np.minimum(chosen, np.searchsorted(cumulative, total))
+
+
 def sample_surface(
     mesh: trimesh.Trimesh | Surface, count: int, rng: Generator, *, weight: Literal["area", "face", "even"] = "area"
 ) -> tuple[Points, PointIndices]:
@@ -126,7 +138,7 @@ def sample_surface(
 
     weight: faces are chosen by their area, or each alike (as in the notebook of Tancik et al. 2020), so that the
     points crowd where the triangles are small. `even`: by their area too, but in their order, one point in each of
-    `count` equal parts of the whole (stratified sampling): no face has a point more or less than it must.
+    `count` equal parts of the area (stratified sampling): each face gets its share of the points to within one.
     Raises ValueError if the mesh has no faces, or NaN in them, or for `area` no area; or for an unknown weight.
     """
     return Surface.of(mesh).sample(count, rng, weight)

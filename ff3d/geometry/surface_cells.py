@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Box, Floats, Ints, Labels, PointFloats, Points
+from ff3d.geometry.sampling import rows_by_weight
 from ff3d.geometry.touching import REACH, floor_cells
 
 OUTSIDE, INSIDE, UNKNOWN, TOUCHED = 0, 1, 2, 3
@@ -105,8 +106,7 @@ class SurfaceCells:
         cumulative = np.cumsum(volumes)
         if not (len(cumulative) and cumulative[-1] > 0):
             raise ValueError("all of the box has labels")
-        chosen = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-        chosen = np.minimum(chosen, np.flatnonzero(volumes)[-1])
+        chosen = rows_by_weight(cumulative, rng.random(count))
         each = zip(edges, widths, cells[:, chosen], rng.random((3, count)), strict=True)
         return np.stack([edge[cell] + width[cell] * place for edge, width, cell, place in each], axis=1)
 

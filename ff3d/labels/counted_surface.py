@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Ints
 from ff3d.geometry.coordinates import groups_apart
-from ff3d.geometry.triangles import HalfEdges, components, has_area, merge_exactly, signed_volumes
+from ff3d.geometry.triangles import (
+    HalfEdges,
+    components,
+    cross_products,
+    has_area,
+    merge_exactly,
+    signed_volumes,
+    unit_vectors,
+)
 from ff3d.labels.repair import SETTLED
 from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
@@ -171,12 +179,11 @@ def _spread(rows: Ints) -> Ints:
 
 def _outside(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> NDArray[np.bool_]:
     """Whether both sides of faces (f, 3), which have area, are outside: (f,)."""
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    size = np.maximum(np.abs(b - a).max(axis=1), np.abs(c - a).max(axis=1))[:, None]
-    normal = np.cross((b - a) / size, (c - a) / size)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    middle = a + ((b - a) + (c - a)) / 3
-    lift = normal * (LIFT * oracle.cube.scale)
+    corners = vertices[faces]
+    offsets = corners - corners[:, :1]
+    size = np.abs(offsets).max(axis=(1, 2), keepdims=True)
+    lift = unit_vectors(cross_products(offsets / size)) * (LIFT * oracle.cube.scale)
+    middle = corners[:, 0] + offsets.sum(axis=1) / 3
     both = np.concatenate([middle + lift, middle - lift])
     outside: NDArray[np.bool_] = oracle.winding_number(both).reshape(2, -1).mean(axis=0) < SETTLED
     return outside

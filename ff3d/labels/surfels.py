@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ff3d.geometry.arrays import Floats, Ints, Labels, PointFloats
 from ff3d.geometry.coordinates import UnitCube, centered, check_points
+from ff3d.geometry.sampling import rows_by_weight
 from ff3d.geometry.triangles import unit_vectors
 from ff3d.shapes.point_cloud import FEWEST, PointCloud, logger
 
@@ -315,9 +316,7 @@ def sample_cloud(cloud: PointCloud, areas: ArrayLike, count: int, rng: np.random
         raise ValueError("a cloud without normals has no tangent planes; take PointCloudOracle(cloud).cloud")
     if weights.shape != (len(cloud.points),) or not np.isfinite(weights).all() or not weights.max(initial=0) > 0:
         raise ValueError(f"areas must be one for each of {len(cloud.points)} points, finite, got {weights.shape}")
-    cumulative = np.cumsum(weights / weights.max())
-    chosen = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-    chosen = np.minimum(chosen, np.flatnonzero(weights)[-1])
+    chosen = rows_by_weight(np.cumsum(weights / weights.max()), rng.random(count))
     first, second = _tangents(cloud.normals[chosen])
     radii, turns = np.sqrt(weights[chosen] / np.pi * rng.random(count)), 2 * np.pi * rng.random(count)
     spokes = np.cos(turns)[:, None] * first + np.sin(turns)[:, None] * second

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ff3d.geometry.arrays import Bools, Floats
+from ff3d.geometry.triangles import signed_volumes
 from ff3d.shapes.broken_solids import (
     Shape,
     box_arrays,
@@ -65,7 +66,7 @@ def figure_eight(rng: Generator, count: float) -> tuple[Shape, str]:
     k, n = (i + 1) % around, (j + 1) % sides
     a, b, c, d = sides * i + j, sides * k + j, sides * k + n, sides * i + n
     faces = np.concatenate([np.stack(it, axis=-1).reshape(-1, 3) for it in ((a, b, c), (a, c, d))])
-    if np.einsum("ij,ij->", vertices[faces[:, 0]], np.cross(vertices[faces[:, 1]], vertices[faces[:, 2]])) < 0:
+    if signed_volumes(vertices, faces).sum() < 0:
         faces = np.ascontiguousarray(faces[:, ::-1])
     tree = cKDTree(curve(2 * np.pi * np.arange(8000) / 8000))
 

@@ -13,6 +13,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from ff3d.geometry.arrays import Bools, Floats, Ints
+from ff3d.geometry.triangles import cross_products, have_three_corners, signed_volumes
 from ff3d.shapes.sample_meshes import SPACING, sample_mesh, smooth_mesh
 from ff3d.shapes.solids import SOLIDS
 
@@ -98,8 +99,7 @@ def hull_shape(rng: Generator, count: float) -> Shape:
     points *= rng.uniform(0.2, 0.5, 3) / np.linalg.norm(points, axis=1, keepdims=True)
     hull = ConvexHull(points)
     normals, offsets, faces = hull.equations[:, :3], hull.equations[:, 3], hull.simplices.astype(np.int64)
-    a, b, c = np.moveaxis(points[faces], 1, 0)
-    inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), normals) < 0
+    inward = np.einsum("ij,ij->i", cross_products(points[faces]), normals) < 0
     faces[inward] = faces[inward][:, ::-1]
 
     def contains(p: Floats) -> Bools:
@@ -163,11 +163,10 @@ def turned_shape(name: str, profile: Floats, sides: int, hole: float) -> Shape:
     k, n = (i + 1) % sides, (j + 1) % rows
     a, b, c, d = index[i, j], index[k, j], index[k, n], index[i, n]
     faces = np.concatenate([np.stack(it, axis=-1).reshape(-1, 3) for it in ((a, c, b), (a, d, c))])
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    faces = faces[have_three_corners(faces)]
     used, inverse = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], inverse.reshape(-1, 3).astype(np.int64)
-    a3, b3, c3 = np.moveaxis(vertices[faces], 1, 0)
-    if np.einsum("ij,ij->", a3, np.cross(b3, c3)) < 0:
+    if signed_volumes(vertices, faces).sum() < 0:
         faces, profile = np.ascontiguousarray(faces[:, ::-1]), profile[::-1]
     start, end = profile, np.roll(profile, -1, axis=0)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ff3d.geometry.arrays import Bools, Floats, Ints
-from ff3d.geometry.triangles import components
+from ff3d.geometry.triangles import areas, components, cross_products, have_three_corners
 from ff3d.shapes.broken_bodies import apart
 from ff3d.shapes.broken_solids import Shape, joined, random_direction
 
@@ -105,8 +105,7 @@ def _split(shape: Shape, rng: Generator, number: int, *, close: bool, width: flo
 
     close: a triangle without area (or `width` wide) fills the slit; else a T-junction stays.
     """
-    a, b, c = np.moveaxis(shape.vertices[shape.faces], 1, 0)
-    sound = np.flatnonzero(np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-7)
+    sound = np.flatnonzero(_areas(shape) > 0.5e-7)
     chosen = rng.permutation(sound)[:number]
     order = (rng.integers(3, size=(len(chosen), 1)) + np.arange(3)) % 3
     corners = np.take_along_axis(shape.faces[chosen], order, axis=1)
@@ -182,9 +181,8 @@ def _cut_off(shape: Shape, rng: Generator) -> Shape | None:
         height = shape.vertices @ normal
         level = float(height.min() + depth * np.ptp(height))
         vertices, faces = _clip(shape.vertices, shape.faces, height - level)
-        a, b, c = np.moveaxis(vertices[faces], 1, 0)
-        areas = np.cross(b - a, c - a)
-        total, gap = np.linalg.norm(areas, axis=1).sum(), abs(areas.sum(axis=0) @ normal)
+        normals = cross_products(vertices[faces])
+        total, gap = np.linalg.norm(normals, axis=1).sum(), abs(normals.sum(axis=0) @ normal)
         if 0.005 * total < gap < 0.1 * total:
 
             def contains(points: Floats, normal: Floats = normal, level: float = level) -> Bools:
@@ -326,7 +324,7 @@ def _sheet_piece(rng: Generator, count: float, kind: str) -> Shape:
     # the first and last columns, and the disc's middle, are one: rounding joins them
     rounded, inverse = np.unique(np.round(np.stack([x, y, z], axis=1), 9) + 0.0, axis=0, return_inverse=True)
     faces = inverse.reshape(-1)[faces]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    faces = faces[have_three_corners(faces)]
     return Shape(kind, rounded, faces, lambda points: np.zeros(len(points), dtype=bool))
 
 
@@ -352,9 +350,7 @@ def turned(shape: Shape, rng: Generator) -> tuple[Shape, str]:
 
 
 def _areas(shape: Shape) -> Floats:
-    a, b, c = np.moveaxis(shape.vertices[shape.faces], 1, 0)
-    area: Floats = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    return area
+    return areas(shape.vertices[shape.faces])
 
 
 def _patch(shape: Shape, rng: Generator, share: float) -> Ints:
