@@ -137,11 +137,8 @@ class UnitCube:
 
 
 def check_points(points: ArrayLike) -> Points:
-    """points as float64 (n, 3); ValueError if the shape is another or a coordinate is not finite."""
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 3:
-        hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
-        raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
+    """points as float64 (n, 3); ValueError for any other shape, or for a coordinate that is not finite."""
+    array = _points(points)
     if not np.isfinite(array).all():
         raise ValueError(f"points must be finite, got {int((~np.isfinite(array)).any(axis=1).sum())} that are not")
     return array
@@ -159,5 +156,6 @@ def _points(points: ArrayLike) -> Points:
     """points as float64 (n, 3); ValueError for any other shape."""
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3:
-        raise ValueError(f"points must have shape (n, 3), got {array.shape}")
+        hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
+        raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
     return array

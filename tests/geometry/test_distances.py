@@ -102,16 +102,16 @@ def test_beyond_the_reach_the_answer_is_the_reach_exactly(sphere):
     directions = np.random.default_rng(2).standard_normal((2000, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     for reach in (0.004, 0.0137, 0.1):
-        ask = TruncatedDistance(sphere.vertices, sphere.faces, reach)
+        distance_to = TruncatedDistance(sphere.vertices, sphere.faces, reach)
         for radius in (0.0, 0.85, 1 + 1.01 * reach, 2.0, 1e30):
-            assert (ask(radius * directions) == np.float32(reach)).all()
+            assert (distance_to(radius * directions) == np.float32(reach)).all()
 
 
 def test_the_sign_is_the_oracles_alone(sphere, near_sphere):
-    ask = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
+    distance_to = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
     inside = np.random.default_rng(3).random(len(near_sphere)) < 0.5
-    signed = ask.signed(near_sphere, lambda points: inside[: len(points)])
-    assert (np.abs(signed) == ask(near_sphere)).all()
+    signed = distance_to.signed(near_sphere, lambda points: inside[: len(points)])
+    assert (np.abs(signed) == distance_to(near_sphere)).all()
     assert (np.signbit(signed) == ~inside).all()
 
 
@@ -149,25 +149,25 @@ def test_degenerate_faces_among_others_count_as_what_they_are():
 
 
 def test_no_faces_are_further_than_the_reach_from_everywhere():
-    ask = TruncatedDistance(np.zeros((3, 3)), np.zeros((0, 3), dtype=int), 0.01)
-    assert ask(np.zeros((4, 3))).tolist() == [np.float32(0.01)] * 4
+    distance_to = TruncatedDistance(np.zeros((3, 3)), np.zeros((0, 3), dtype=int), 0.01)
+    assert distance_to(np.zeros((4, 3))).tolist() == [np.float32(0.01)] * 4
 
 
 def test_no_points_have_no_distances(sphere):
-    ask = TruncatedDistance(sphere.vertices, sphere.faces, 0.01)
-    assert ask(np.zeros((0, 3))).shape == (0,)
-    assert ask.signed(np.zeros((0, 3)), make_oracle(sphere)).shape == (0,)
+    distance_to = TruncatedDistance(sphere.vertices, sphere.faces, 0.01)
+    assert distance_to(np.zeros((0, 3))).shape == (0,)
+    assert distance_to.signed(np.zeros((0, 3)), make_oracle(sphere)).shape == (0,)
 
 
 def test_order_company_and_chunks_do_not_matter(sphere, near_sphere, monkeypatch):
-    ask = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
-    together = ask(near_sphere)
+    distance_to = TruncatedDistance(sphere.vertices, sphere.faces, 0.02)
+    together = distance_to(near_sphere)
     order = np.random.default_rng(6).permutation(len(near_sphere))
-    assert (ask(near_sphere[order]) == together[order]).all()
-    assert (ask(near_sphere[:1]) == together[:1]).all()
+    assert (distance_to(near_sphere[order]) == together[order]).all()
+    assert (distance_to(near_sphere[:1]) == together[:1]).all()
     monkeypatch.setattr(distance, "CHUNK", 1000)
     monkeypatch.setattr(distance, "BATCH", 301)
-    assert (ask(near_sphere) == together).all()
+    assert (distance_to(near_sphere) == together).all()
     assert (TruncatedDistance(sphere.vertices, sphere.faces, 0.02)(near_sphere) == together).all()
 
 

@@ -231,6 +231,6 @@ def test_a_step_that_is_no_length_is_refused(step):
         smooth_normals(shells((1, (0, 0, 0))), ball(), step)
 
 
-def test_answers_of_another_shape_are_refused():
+def test_logits_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="logits must return"):
         smooth_normals(shells((1, (0, 0, 0))), lambda points: points, 0.1)

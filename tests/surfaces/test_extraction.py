@@ -126,15 +126,15 @@ def test_where_all_is_inside_the_mesh_is_the_box(resolution, sides):
 
 
 @pytest.mark.parametrize("sides", [(1, 1, 1), (1, 2.3, 0.4), (3, 0.9, 1.1)])
-def test_cells_are_cubes_and_no_point_outside_the_box_is_asked_about(sides):
-    asked = []
+def test_cells_are_cubes_and_no_point_outside_the_box_is_evaluated(sides):
+    evaluated = []
 
     def logits(points):
-        asked.append(points)
+        evaluated.append(points)
         return np.ones(len(points))
 
     extract_mesh(logits, [[0, 0, 0], sides], resolution=10, chunk=50)
-    points = np.concatenate(asked)
+    points = np.concatenate(evaluated)
     cell = max(sides) / 10
     for k, side in enumerate(sides):
         axis = np.unique(points[:, k])
@@ -180,7 +180,7 @@ def test_the_chunk_changes_nothing_and_is_kept_to(chunk):
     assert sum(sizes) == 26 * 26 * 11
 
 
-def test_progress_is_shown_when_asked_for(capsys):
+def test_progress_is_shown_on_request(capsys):
     extract_mesh(ball(), CUBE, resolution=8)
     assert capsys.readouterr().err == ""
     extract_mesh(ball(), CUBE, resolution=8, progress=True)
@@ -196,14 +196,14 @@ def check_same(one: trimesh.Trimesh, other: trimesh.Trimesh) -> None:
 
 
 def counted(logits):
-    """The function, and a list of all points that it was asked about."""
-    asked = []
+    """The function, and a list of all points at which it was evaluated."""
+    evaluated = []
 
     def counting(points):
-        asked.append(points.copy())
+        evaluated.append(points.copy())
         return logits(points)
 
-    return counting, asked
+    return counting, evaluated
 
 
 def always(centers, side):
@@ -307,11 +307,11 @@ def test_a_full_box_is_the_same_sparse_and_dense(sides):
 
 
 @pytest.mark.parametrize("resolution", [2, 3, 17, 64, 100, 128, 300])
-def test_no_point_is_asked_about_twice_and_none_off_the_grid_or_the_box(resolution):
-    logits, asked = counted(ball(0.9))
+def test_no_point_is_evaluated_twice_and_none_off_the_grid_or_the_box(resolution):
+    logits, evaluated = counted(ball(0.9))
     box = np.array([[-1, -0.5, -0.8], [1, 0.7, 0.9]])
     shape = extract_mesh(logits, box, resolution=resolution, start=min(resolution, 20))
-    points = np.concatenate(asked)
+    points = np.concatenate(evaluated)
     assert len(np.unique(points, axis=0)) == len(points) == shape.metadata["evaluations"]
     assert (points >= box[0]).all()
     assert (points <= box[1]).all()
@@ -351,7 +351,7 @@ def test_a_guide_finds_what_no_coarse_point_sees():
     assert sorted(set(sides)) == pytest.approx([2 * 2**k / 160 for k in (1, 2, 3, 4)])
 
 
-def test_a_guide_is_asked_about_cubes_that_cover_the_box_and_no_others():
+def test_a_guide_is_called_with_cubes_that_cover_the_box_and_no_others():
     low, high = np.zeros(3), np.array([1, 0.37, 0.61])
     seen = []
 
@@ -369,7 +369,7 @@ def test_a_guide_is_asked_about_cubes_that_cover_the_box_and_no_others():
 
 
 @pytest.mark.parametrize("answer", [lambda centers: 1, lambda centers: np.ones(len(centers)), lambda centers: None])
-def test_a_guide_that_answers_no_bools_is_refused(answer):
+def test_a_guide_that_returns_no_bools_is_refused(answer):
     with pytest.raises(ExtractionError, match="guide must return"):
         extract_mesh(ball(), CUBE, resolution=16, start=4, guide=lambda centers, side: answer(centers))
 
@@ -435,7 +435,7 @@ def test_a_tolerance_ends_refinement_where_the_logit_is_that_small_and_saves_poi
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 10), st.integers(1, 3))
 @settings(max_examples=30)
-def test_refined_noise_is_closed_and_asks_about_the_box_alone(seed, resolution, steps):
+def test_refined_noise_is_closed_and_evaluates_the_box_alone(seed, resolution, steps):
     rng = np.random.default_rng(seed)
 
     def logits(points):
@@ -542,7 +542,7 @@ def test_nan_is_refused_with_its_place():
         (lambda points: None, "object"),
     ],
 )
-def test_answers_that_are_no_logits_are_refused(logits, expected):
+def test_results_that_are_no_logits_are_refused(logits, expected):
     with pytest.raises(ExtractionError, match=expected):
         extract_mesh(logits, CUBE, resolution=2)
 
@@ -599,7 +599,7 @@ def test_chunks_without_points_are_refused():
 
 def test_a_grid_that_does_not_fit_is_refused_with_the_largest_that_does():
     def never(points):
-        raise AssertionError("asked before the memory was looked at")
+        raise AssertionError("evaluated before the memory was checked")
 
     with pytest.raises(MemoryError, match=r"resolution 20000 needs 7.* GB, 0\.1 GB are") as caught:
         extract_mesh(never, CUBE, resolution=20_000, method="dense", max_memory=10**8)
