@@ -13,17 +13,18 @@ from ff3d.geometry.arrays import Floats
 
 # A line of these continues after a backslash at its end. In a name or a comment it is a letter like any other.
 CONTINUED = (b"v", b"vn", b"vt", b"vp", b"f", b"fo", b"l", b"p")
+FACES = (b"f", b"fo")  # fo: a face's outline in files of before version 2.11, to be read as a face
 
 
 def read_obj(path: Path) -> Polygons:
-    """v and f lines; indices count from 1 or, negative, back from the face's place in the file.
+    """v and f (or fo) lines; indices count from 1 or, negative, back from the face's place in the file.
 
     v x y z w is divided by w; of v x y z r g b the colours are left out. Groups, normals, textures, materials, lines
     (l), points (p) and free-form surfaces are passed over.
     """
     lines = _read_lines(path)
     vertices = _vectors(lines, b"v")
-    places, faces = _statements(lines, b"f")
+    places, faces = _statements(lines, *FACES)
     index, lengths = parse_numbers(_first_indices(faces), places, whole=True)
     if (index == 0).any():
         face = int(np.repeat(np.arange(len(lengths)), lengths)[(index == 0).argmax()])
@@ -41,7 +42,7 @@ def read_obj_points(path: Path) -> tuple[Floats, Floats | None]:
     """
     lines = _read_lines(path)
     vertices, normals = _vectors(lines, b"v"), _vectors(lines, b"vn")
-    corners = (word.split(b"/") for line in _statements(lines, b"f")[1] for word in line.split())
+    corners = (word.split(b"/") for line in _statements(lines, *FACES)[1] for word in line.split())
     if len(normals) != len(vertices) or any(len(corner) < 3 or corner[0] != corner[2] for corner in corners):
         return vertices, None
     return vertices, normals
@@ -65,11 +66,11 @@ def _read_lines(path: Path) -> list[bytes]:
     return without_comments(lines)
 
 
-def _statements(lines: list[bytes], keyword: bytes) -> tuple[list[int], list[bytes]]:
-    """The numbers of the lines that start with the keyword, and what stands behind it."""
-    start, size = keyword + b" ", len(keyword) + 1
-    places = [place for place, line in enumerate(lines, 1) if line.startswith(start) or line == keyword]
-    return places, [lines[place - 1][size:] for place in places]
+def _statements(lines: list[bytes], *keywords: bytes) -> tuple[list[int], list[bytes]]:
+    """The numbers of the lines that start with one of the keywords, and what stands behind it."""
+    starts = tuple(keyword + b" " for keyword in keywords)
+    places = [place for place, line in enumerate(lines, 1) if line.startswith(starts) or line in keywords]
+    return places, [lines[place - 1].partition(b" ")[2] for place in places]
 
 
 def _first_indices(faces: list[bytes]) -> list[bytes]:

@@ -45,15 +45,9 @@ def reading(file: Path) -> Iterator[None]:
     warn of (an overflow, a NaN) the checks of what was read name.
     """
     try:
-        with file.open("rb") as stream:
-            start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
         if file.stat().st_size == 0:
             raise MeshError("the file is empty; export or download it again")
-        for pattern, what in IMPOSTORS:
-            if re.match(pattern, start, re.IGNORECASE):
-                raise MeshError(f"it is {what}")
-        if start.startswith(b"PK\3\4") and file.suffix.lower() != ".npz":
-            raise MeshError("it is a zip archive; unpack it first")
+        refuse_impostors(file)
         with np.errstate(all="ignore"):
             yield
     except MeshError as fault:
@@ -65,6 +59,17 @@ def reading(file: Path) -> Iterator[None]:
         raise MeshError(
             f"{file}: damaged, or not {file.suffix[1:].upper()} ({what}); export or download it again"
         ) from error
+
+
+def refuse_impostors(file: Path) -> None:
+    """Raise MeshError, without the file's name, if the file starts like one of `IMPOSTORS`, or like a zip archive."""
+    with file.open("rb") as stream:
+        start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+    for pattern, what in IMPOSTORS:
+        if re.match(pattern, start, re.IGNORECASE):
+            raise MeshError(f"it is {what}")
+    if start.startswith(b"PK\3\4") and file.suffix.lower() != ".npz":
+        raise MeshError("it is a zip archive; unpack it first")
 
 
 def as_utf8(data: bytes) -> bytes:

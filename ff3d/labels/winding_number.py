@@ -94,7 +94,7 @@ class WindingNumberOracle:
         """Microseconds of a processor that the fast sum takes for a point near the surface, by a model.
 
         It visits the faces that lie nearer than about twice their length: few of well-shaped ones, most of long thin
-        ones. The constants are those of some ten shapes of both kinds.
+        ones. The constants are fitted to about ten of the shapes of benchmarks/label_speed.py, of both kinds.
         """
         corners = self._vertices[self._faces]
         lengths = ((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(axis=1)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ff3d.files import write_atomically
 from ff3d.formats import READERS
 from ff3d.formats.clouds import starts_as_cloud
-from ff3d.formats.text import MeshError
+from ff3d.formats.text import MeshError, refuse_impostors
 from ff3d.formats.writers import save_mesh
 
 log = logging.getLogger("ff3d")
@@ -250,8 +250,18 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
 
 
 def _is_list(file: Path) -> bool:
-    """Whether it is a .lst, or a .txt that does not start as a point cloud does."""
-    return file.suffix.lower() == ".lst" or (file.suffix.lower() == ".txt" and not starts_as_cloud(file))
+    """Whether it is a .lst, or a .txt that does not start as a point cloud does.
+
+    Raises MeshError for one that is no text of either kind, such as a Git LFS pointer.
+    """
+    ending = file.suffix.lower()
+    if ending not in (".lst", ".txt") or (ending == ".txt" and starts_as_cloud(file)):
+        return False
+    try:
+        refuse_impostors(file)
+    except MeshError as fault:
+        raise MeshError(f"{file}: {fault}") from None
+    return True
 
 
 def _listed(file: Path) -> list[Path]:

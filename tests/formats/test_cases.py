@@ -76,6 +76,12 @@ OBJ: dict[str, tuple[str | bytes, Right]] = {
     "a face of two corners": (V + F + "f 1 2\n", Right(note="1 face(s) of fewer than three corners left out; face 13")),
     "a face of two corners at the end": (V + F + "f 1 2", Right(note="face 13 has 2 corners")),
     "a face of no corners": (V + "f\n" + F, Right(note="face 1 has 0 corners")),
+    "face outlines of old files": (V + F.replace("f ", "fo "), Right()),
+    "faces and face outlines, counted back": (
+        V + "".join(f"{'fo' if i % 2 else 'f'} {a - 8} {b - 8} {c - 8}\n" for i, (a, b, c) in enumerate(FACES)),
+        Right(),
+    ),
+    "a face outline of two corners": (V + "fo 1 2\n" + F, Right(note="face 1 has 2 corners")),
     "lines and points beside faces": (V + "l 1 2 3\np 4\n" + F, Right()),
     "-1.#IND": (
         V.replace("-0.5", "-1.#IND", 1) + F,
@@ -755,6 +761,20 @@ def test_each_kind_gives_its_shape_or_is_refused_by_its_fault(tmp_path, name, ca
     check(path, right, caplog)
 
 
+@pytest.mark.parametrize("uri", ["../box.bin", "%2e%2e/box.bin", "a/../../box.bin", "..\\box.bin", "{folder}/box.bin"])
+def test_a_buffer_outside_of_the_folder_is_refused_even_where_it_is_the_right_one(tmp_path, uri):
+    for folder in (tmp_path / "meshes", tmp_path / "meshes" / "a"):
+        folder.mkdir()
+    (tmp_path / "box.bin").write_bytes(BIN)
+    path = tmp_path / "meshes" / "box.gltf"
+    path.write_text(gltf(uri=uri.format(folder=tmp_path)))
+    with pytest.raises(MeshError, match=r"lies outside of its folder, which is not read; put it beside it$"):
+        load_mesh(path)
+    (tmp_path / "meshes" / "box.bin").write_bytes(BIN)
+    path.write_text(gltf(uri="a/../%62ox.bin"))  # a way round that stays within, and a letter percent-encoded
+    assert load_mesh(path).volume == pytest.approx(1)
+
+
 # The files of ../shared/cases by name; its README has what is right. The volumes of those that are no cube come from
 # the files' own numbers: a corner that a sparse accessor moves, the triangles of a strip and of a fan beside the cube.
 CUBES = [
@@ -782,7 +802,7 @@ FILES = dict.fromkeys(CUBES, Right()) | {
     "sparse.gltf": Right(8, 12, 2 / 3),
     "trailing.glb": Right(note="4 bytes behind its end"),
     "missing_bin.gltf": Right(refused="the .gltf is there, but its buffer 'gone.bin' is missing"),
-    # its uri is ../../../../etc/hostname: what lies outside of the file's folder is not read
+    # its uri is ../../../../etc/hostname: what lies outside of the file's folder is not read, and holds no cube either
     "escape_bin.gltf": Right(refused="lies outside of its folder"),
     "unknown_required.gltf": Right(refused="VENDOR_geometry_elsewhere"),
     "meshopt.gltf": Right(refused="EXT_meshopt_compression"),

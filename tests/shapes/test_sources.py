@@ -223,6 +223,25 @@ def test_a_txt_of_numbers_is_a_point_cloud_and_no_list(tmp_path, text):
     assert find_shapes(["scan.txt"]) == [Path("scan.txt")]
 
 
+@pytest.mark.parametrize("name", ["scan.txt", "scan.lst", "sets/*.txt", "all.lst"])
+@pytest.mark.parametrize(
+    ("start", "fault"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "a Git LFS pointer"),
+        (b"\xef\xbb\xbf<!DOCTYPE html><html>Not found</html>", "a web page"),
+        (b"PK\x03\x04abcd", "a zip archive"),
+    ],
+)
+def test_a_pointer_or_a_page_is_named_and_not_taken_for_a_list(tmp_path, name, start, fault):
+    (tmp_path / "sets").mkdir()
+    for file in ("scan.txt", "scan.lst", "sets/scan.txt"):
+        (tmp_path / file).write_bytes(start)
+    (tmp_path / "all.lst").write_text("\nscan.txt\n")
+    line = r"all\.lst, line 2: " if name == "all.lst" else ""
+    with pytest.raises(MeshError, match=rf"^{line}(sets.)?scan\.\w+: it is {fault}"):
+        find_shapes([name])
+
+
 # collections
 
 
