@@ -100,7 +100,7 @@ class SurfaceCells:
         Raises ValueError if all of the box has labels.
         """
         edges = self._edges(bounds)
-        widths = [np.diff(it) for it in edges]
+        widths = [np.diff(planes) for planes in edges]
         cells = self._open
         volumes = np.prod([width[cell] for width, cell in zip(widths, cells, strict=True)], axis=0)
         cumulative = np.cumsum(volumes)

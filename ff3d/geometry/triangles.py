@@ -196,9 +196,9 @@ def closing_triangles(vertices: Vertices, faces: Faces) -> Floats:
         count = np.bincount(loop, minlength=loops)
         begin = np.cumsum(count) - count
         place, last = np.arange(len(loop)) - begin[loop], count[loop] - 1
-        next_two = [corner[begin[loop] + (place + k) % count[loop]] for k in (1, 2)]
+        second, third = (corner[begin[loop] + (place + k) % count[loop]] for k in (1, 2))
         cut = (place % 2 == 0) & (place < last) & (last >= 2)
-        triangles.append(np.stack([corner[cut], *(them[cut] for them in next_two)], axis=1))
+        triangles.append(np.stack([corner[cut], second[cut], third[cut]], axis=1))
         kept = (place % 2 == 0) & (last >= 3)
         corner, loop = corner[kept], loop[kept]
     return vertices[np.concatenate(triangles)]

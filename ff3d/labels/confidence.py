@@ -104,8 +104,8 @@ def second_opinion(
     except ValueError:
         second, name = exact_sum(mesh, oracle), "the exact sum over the faces as they are"
     first = oracle(points)
-    chunks = [slice(start, start + 5000) for start in range(0, count, 5000)]
-    other = np.concatenate([second(points[it]) for it in tqdm(chunks, desc="check", delay=2, disable=not progress)])
+    chunks = np.split(points, list(range(5000, count, 5000)))
+    other = np.concatenate([second(chunk) for chunk in tqdm(chunks, desc="check", delay=2, disable=not progress)])
     differ = points[first != other]
     if not len(differ):
         return Disagreement(count, name, 0.0, ())
@@ -136,4 +136,4 @@ def _places(points: Floats, reach: float) -> tuple[Place, ...]:
         radius = float(np.median(np.linalg.norm(points[near] - center, axis=1)))
         places.append(Place(tuple(center.tolist()), radius, int(near.sum())))
         points = points[~near]
-    return tuple(sorted(places, key=lambda it: -it.points))
+    return tuple(sorted(places, key=lambda place: -place.points))

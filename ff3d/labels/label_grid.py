@@ -219,7 +219,7 @@ def _slope(rim: Floats, grid: CellGrid) -> Floats:
     sizes = [fft.next_fast_len(2 * n - 1, real=True) for n in shape]
     offsets = np.ix_(*(np.minimum(np.arange(n), n - np.arange(n)).astype(float) for n in sizes))
     # from any point of the cell to any point of a piece whose middle lies in the other
-    nearest = np.sqrt(sum(it**2 for it in offsets)) - np.sqrt(3) - 0.5
+    nearest = np.sqrt(sum(offset**2 for offset in offsets)) - np.sqrt(3) - 0.5
     kernel = 1 / (4 * np.pi * (side * np.maximum(nearest, REACH / 2**LEVELS)) ** 2)
     slope = fft.irfftn(fft.rfftn(lengths, sizes) * fft.rfftn(kernel), sizes)[tuple(map(slice, shape))]
     rounding = 1e-12 * kernel.max() * lengths.sum()
@@ -256,7 +256,7 @@ def _parts(grid: CellGrid) -> tuple[Indices, Ints]:
 
 
 def _spaces(grid: CellGrid, surface: Ints, whole_number: Winding) -> _Spaces:
-    """What hangs together of the untouched cells, and its winding number, asked about once."""
+    """What hangs together of the untouched cells, and its winding number, evaluated once."""
     from scipy import ndimage
 
     parts, sample = _parts(grid)
@@ -327,7 +327,7 @@ def _label(grid: CellGrid, surface: Ints, spaces: _Spaces, caps: Caps | None) ->
 def _of_caps(grid: CellGrid, slope: Floats, caps: Caps) -> tuple[Floats, Floats]:
     """The winding number of the caps in each coarse cell, and how far off it may be: infinitely where caps touch it.
 
-    Asked for blocks of cells where it hardly changes, for single cells else.
+    Evaluated for blocks of cells where it hardly changes, for single cells elsewhere.
     """
     _, touched, level = touched_cells((caps.triangles - grid.lower) / grid.side, PAIRS)
     shape = grid.table.shape
@@ -342,9 +342,9 @@ def _of_caps(grid: CellGrid, slope: Floats, caps: Caps) -> tuple[Floats, Floats]
         free = np.pad(open_, pad).reshape(split).all(axis=(1, 3, 5))
         off = np.pad(slope, pad).reshape(split).max(axis=(1, 3, 5)) * (np.sqrt(3) / 2 * size * grid.side) + DOUBT
         at = np.argwhere(free & (off < (DIRECT if size > 1 else 0.5)))
-        asked, off = caps.winding_number(grid.lower + (at + 0.5) * size * grid.side, ACCURACY), off[tuple(at.T)]
+        at_middle, off = caps.winding_number(grid.lower + (at + 0.5) * size * grid.side, ACCURACY), off[tuple(at.T)]
         cells = (at[:, None] * size + lattice(size)).reshape(-1, 3).T
-        number[tuple(cells)], doubt[tuple(cells)] = np.repeat(asked, size**3), np.repeat(off, size**3)
+        number[tuple(cells)], doubt[tuple(cells)] = np.repeat(at_middle, size**3), np.repeat(off, size**3)
         open_[tuple(cells)] = False
     return number, doubt
 

@@ -259,7 +259,7 @@ class _Space:
         patch = np.unique(node[:, 0] * len(names) + node[:, 1], return_inverse=True)[1]
         seen = _views(self.corners[chosen], patch, area[chosen])
         pull = np.bincount(node.ravel(), np.stack([seen, -seen], axis=1).ravel(), minlength=len(names))
-        left, right = (np.searchsorted(names, group[them[links]]) for them in (self.left, self.right))
+        left, right = (np.searchsorted(names, group[sides[links]]) for sides in (self.left, self.right))
         price = self.length[links] * self.size[self.cluster[chosen[0]]]
         price *= np.where(self.sure[links], PRICE, DOUBTFUL_PRICE)
         source, sink = len(names), len(names) + 1

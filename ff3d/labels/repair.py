@@ -195,11 +195,11 @@ def fast_winding_number(vertices: Floats, faces: Ints) -> Callable[[Floats, floa
     tree: Any = igl.FastWindingNumberBVH()
     tree.init(np.ascontiguousarray(vertices), np.ascontiguousarray(faces, dtype=np.int64), 2)
 
-    def ask(points: Floats, accuracy: float) -> Floats:
+    def winding_number(points: Floats, accuracy: float) -> Floats:
         numbers: Floats = tree.winding_number(np.ascontiguousarray(points), accuracy)
         return numbers
 
-    return ask
+    return winding_number
 
 
 def _one_of_each(given: Ints, corners: Ints, votes: Ints, copies: Ints | None = None) -> tuple[Ints, Ints, Ints, Ints]:
@@ -228,7 +228,7 @@ def _one_of_each(given: Ints, corners: Ints, votes: Ints, copies: Ints | None = 
     net = net[group[chosen]]
     wrong = (net != 0) & (even[chosen] != (net > 0))
     total = np.rint(np.bincount(group, weights=copies)).astype(np.int64)[group[chosen]]
-    given, corners = (np.where(wrong[:, None], them[chosen, ::-1], them[chosen]) for them in (given, corners))
+    given, corners = (np.where(wrong[:, None], rows[chosen, ::-1], rows[chosen]) for rows in (given, corners))
     return given, corners, np.abs(net), total
 
 

@@ -184,7 +184,7 @@ class GridTensors:
         answer = torch.empty(len(points), dtype=torch.uint8, device=points.device)
         step = BATCH if points.device.type == "cpu" else max(1, len(points))
         # not every device has float64
-        lower, last = (it.to(points.dtype).to(points.device) for it in (self._lower, self._last))
+        lower, last = (corner.to(points.dtype).to(points.device) for corner in (self._lower, self._last))
         shift, mask = self._shift, 2**self._shift - 1
         for start in range(0, len(points), step):
             index = points[start : start + step] - lower

@@ -42,9 +42,9 @@ def _neighbours(points: Floats, count: int) -> tuple[Floats, Ints]:
     count = min(count, len(points) - 1)
     distances, indices = cKDTree(points).query(points, count + 1)
     # a point is mostly, but among equals not always, its own first neighbour
-    own = indices == np.arange(len(points))[:, None]
-    own[~own.any(axis=1), -1] = True
-    return distances[~own].reshape(-1, count), indices[~own].reshape(-1, count).astype(np.int64)
+    itself = indices == np.arange(len(points))[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    return distances[~itself].reshape(-1, count), indices[~itself].reshape(-1, count).astype(np.int64)
 
 
 def _planes(points: Floats, indices: Ints, owners: Ints) -> tuple[Floats, Floats, Floats]:
@@ -187,9 +187,9 @@ def _orient(points: Floats, normals: Floats, indices: Ints) -> tuple[Floats, Int
     end = np.concatenate([tree.col, roots])
     walk = coo_array((np.ones(len(start)), (start, end)), shape=(count + 1, count + 1)).tocsr()
     parents = breadth_first_order(walk, count, directed=False)[1][:count].astype(np.int64)
-    own = np.arange(count)
+    every = np.arange(count)
     parents[roots] = roots
-    signs = np.where(_agreement(points, normals, own, parents) < 0, -1.0, 1.0)
+    signs = np.where(_agreement(points, normals, every, parents) < 0, -1.0, 1.0)
     signs[roots] = 1.0
     while (parents[parents] != parents).any():  # the product of all signs up to the root, twice as far each time
         signs *= signs[parents]

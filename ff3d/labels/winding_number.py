@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import trimesh
 
 # The fast sum's accuracy setting, and how near to 1/2 its answer must be for the next one, at last the exact sum, to
-# be asked. Largest errors seen on scans of 50 to 100 thousand faces: 0.21, 0.006, 0.001. Where many sheets lie close
+# be used. Largest errors seen on scans of 50 to 100 thousand faces: 0.21, 0.006, 0.001. Where many sheets lie close
 # together they grow (25 shells: 2.3, 0.06), so the first is measured on each mesh, and left out where it is too large.
 CASCADE = ((1.0, 0.35), (2.0, 0.15), (4.0, 0.02))
 COARSE_ERROR = 0.25
@@ -32,7 +32,7 @@ MANY = 10_000
 EXACT = 2_000_000  # pairs of a point and a face that are summed exactly without a second thought
 DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
-ASKED, ASKED_EXACTLY = 4096, 256  # faces, or points, when that is measured
+SAMPLES, EXACT_SAMPLES = 4096, 256  # faces, or points near the surface, on which that and the coarse error are measured
 NEARNESS = (0.001, 0.004, 0.016)  # units: how far the points lie from the surface
 WALK = 15.0  # microseconds of a processor for a point in a cell that triangles touch, by those triangles
 FAR = 1e9  # sizes from the origin: from there on float64 itself rounds by more than the grid allows for
@@ -63,7 +63,7 @@ class WindingNumberOracle:
     @cached_property
     def _cascade(self) -> tuple[tuple[float, float], ...]:
         """The cascade, without its first step where the coarsest sum is too far off near the surface, on a sample."""
-        points = self._near_points(ASKED)
+        points = self._near_points(SAMPLES)
         error = np.abs(self._tree(points, 1.0) - self._tree(points, 2.0)).max(initial=0.0)
         return CASCADE if error < COARSE_ERROR else CASCADE[1:]
 
@@ -124,15 +124,15 @@ class WindingNumberOracle:
         shares = np.where(self._open, self._shares, 0.0)
         if not (share := float(shares.sum())) > 0:
             return 0.0 if self._shares.any() else 1.0
-        chosen = np.random.default_rng(0).choice(len(self._faces), ASKED, p=shares / share)
-        number = self._by_grid if self._grid_pays < 2 * ASKED else self._winding_number
+        chosen = np.random.default_rng(0).choice(len(self._faces), SAMPLES, p=shares / share)
+        number = self._by_grid if self._grid_pays < 2 * SAMPLES else self._winding_number
         middle = mid_numbers(number, self._vertices, self._faces[chosen])
         if share * (middle < SETTLED).mean() > DOUBTED:  # perhaps thinner than the places are apart
 
             def exact(points: Floats) -> Floats:
                 return igl.winding_number(self._vertices, self._faces, points)
 
-            few = chosen[:: ASKED // ASKED_EXACTLY]
+            few = chosen[:: SAMPLES // EXACT_SAMPLES]
             middle = mid_numbers(exact, self._vertices, self._faces[few], lift=EXACT_LIFT)
         return share * float((middle < SETTLED).mean())
 

@@ -84,18 +84,18 @@ class Workers:
         share = self.threads or max(1, threads() // self.processes)
         pool = ProcessPool(self.processes, initializer=_begin, initargs=(share, presses), context=context)
         waiting, interrupted = iter(tasks), False
-        asked: dict[Any, Task] = {}
+        pending: dict[Any, Task] = {}
         with _Presses(presses):
             try:
                 while True:
                     interrupted |= presses.value > 0
-                    for task in islice(waiting, 0 if interrupted else self.processes - len(asked)):
-                        asked[pool.schedule(_worked, (task, out, command), timeout=self.timeout)] = task
-                    if not asked:
+                    for task in islice(waiting, 0 if interrupted else self.processes - len(pending)):
+                        pending[pool.schedule(_worked, (task, out, command), timeout=self.timeout)] = task
+                    if not pending:
                         break
-                    finished, _ = wait(asked, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        task = asked.pop(future)
+                        task = pending.pop(future)
                         outcome = self._outcome(task, out, future)
                         interrupted |= outcome is None or not outcome[1]
                         if outcome is not None:
@@ -149,15 +149,15 @@ class Workers:
         apart = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_retries=RETRIES)(_apart)
         alone = Workers(1, cpus, self.timeout)
         waiting = iter(tasks)
-        asked: dict[Any, Task] = {}
+        pending: dict[Any, Task] = {}
         while True:
-            for task in islice(waiting, AHEAD - len(asked)):
-                asked[apart.remote(alone, task, out, command)] = task
-            if not asked:
+            for task in islice(waiting, AHEAD - len(pending)):
+                pending[apart.remote(alone, task, out, command)] = task
+            if not pending:
                 return
-            finished, _ = ray.wait(list(asked), num_returns=1)
+            finished, _ = ray.wait(list(pending), num_returns=1)
             for reference in finished:
-                task = asked.pop(reference)
+                task = pending.pop(reference)
                 try:
                     row = ray.get(reference)
                 except ray.exceptions.RayError as error:

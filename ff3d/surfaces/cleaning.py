@@ -177,7 +177,7 @@ def _parts(vertices: Floats, faces: Ints) -> tuple[Ints, Floats]:
 
 
 def _winding_number(vertices: Floats, faces: Ints, point: Floats) -> float:
-    """That of some faces about a point."""
+    """The winding number of faces (f, 3) about one point (3,)."""
     import igl
 
     return float(igl.winding_number(vertices, faces, point[None])[0])

@@ -214,7 +214,7 @@ def test_of_overlapping_boxes_the_surface_of_the_union_is_left(size):
     # what is too much or too little lies along the curve where the boxes meet, under 8 long
     assert abs(kept.area - union.area) < 4 * size
     points = np.random.default_rng(0).uniform(-0.5, 0.9, (20_000, 3))
-    found, exact = (TruncatedDistance(it.vertices, it.faces, 0.2)(points) for it in (kept, union))
+    found, exact = (TruncatedDistance(mesh.vertices, mesh.faces, 0.2)(points) for mesh in (kept, union))
     assert np.abs(found - exact).max() < size
 
 

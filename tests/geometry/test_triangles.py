@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
+    closing_triangles,
     components,
     cross_products,
     have_three_corners,
@@ -21,7 +22,7 @@ from ff3d.geometry.triangles import (
     unit_vectors,
 )
 
-some_faces = st.lists(st.tuples(*[st.integers(0, 6)] * 3), max_size=30).map(
+face_lists = st.lists(st.tuples(*[st.integers(0, 6)] * 3), max_size=30).map(
     lambda rows: np.array(rows, dtype=np.int64).reshape(-1, 3)
 )
 
@@ -74,7 +75,7 @@ def test_sums_by_index_are_those_of_a_loop():
     assert np.allclose(sums_by_index(index, values, 9), expected)
 
 
-@given(some_faces)
+@given(face_lists)
 def test_rows_are_merged_exactly_when_they_are_equal(faces):
     first, kind = merge_exactly(faces)
     assert np.array_equal(faces[first][kind], faces)
@@ -82,7 +83,7 @@ def test_rows_are_merged_exactly_when_they_are_equal(faces):
     assert all(first[kind[row]] == faces.tolist().index(faces[row].tolist()) for row in range(len(faces)))
 
 
-@given(some_faces)
+@given(face_lists)
 def test_half_edges_are_those_of_counting_them_one_by_one(faces):
     edges = HalfEdges.of(faces, 7)
     every = [(a, b, row) for row, (i, j, k) in enumerate(faces.tolist()) for a, b in ((i, j), (j, k), (k, i))]
@@ -99,7 +100,7 @@ def test_half_edges_are_those_of_counting_them_one_by_one(faces):
     assert edges.balance.tolist() == [balance[tuple(pair)] for pair in edges.ends.tolist()]
 
 
-@given(some_faces)
+@given(face_lists)
 def test_neighbours_link_the_faces_of_every_edge(faces):
     edges = HalfEdges.of(faces, 7)
     label = components(*edges.neighbours, len(faces))
@@ -121,6 +122,31 @@ def test_a_closed_surface_is_balanced_and_an_open_one_is_not():
     assert np.count_nonzero(opened.balance) == np.count_nonzero(opened.count == 1) == 3
 
 
-@given(some_faces)
+@given(face_lists, st.integers(0, 99))
+def test_closing_triangles_balance_every_edge_of_any_faces(faces, seed):
+    vertices = np.random.default_rng(seed).random((7, 3))
+    faces = faces[have_three_corners(faces)]
+    corners = closing_triangles(vertices, faces)
+    caps = (corners[:, :, None] == vertices).all(axis=3).argmax(axis=2)  # which vertex each corner is
+    np.testing.assert_array_equal(vertices[caps], corners)
+    edges = HalfEdges.of(np.concatenate([faces, caps]), 7)
+    assert not edges.balance[edges.ends[:, 0] != edges.ends[:, 1]].any()
+
+
+@pytest.mark.parametrize("holes", [0, 1, 2])
+def test_closing_triangles_fill_flat_holes_and_restore_the_volume(holes):
+    cylinder = trimesh.creation.cylinder(radius=1.0, height=2.0, sections=24)
+    top = np.abs(cylinder.face_normals[:, 2]) > 0.5
+    missing = top & (cylinder.triangles_center[:, 2] > (0.0, 0.0, -2.0)[holes]) & (holes > 0)
+    rest = np.asarray(cylinder.faces)[~missing]
+    closing = closing_triangles(np.asarray(cylinder.vertices), rest)
+    assert len(closing) == holes * (24 - 2)  # a polygon of n corners is n - 2 triangles
+    assert areas(closing).sum() == pytest.approx(areas(cylinder.triangles[missing]).sum())
+    corners = np.concatenate([cylinder.vertices[rest], closing]).reshape(-1, 3)
+    volumes = signed_volumes(corners, np.arange(len(corners)).reshape(-1, 3), 5.0)
+    assert volumes.sum() == pytest.approx(cylinder.volume)
+
+
+@given(face_lists)
 def test_faces_with_a_corner_twice_are_found(faces):
     assert have_three_corners(faces).tolist() == [len(set(row)) == 3 for row in faces.tolist()]

@@ -62,9 +62,9 @@ def test_a_stray_facet_far_from_a_ball_changes_neither_box_nor_labels_nor_sample
     assert np.array_equal(make_oracle(both)(points), expected)
     assert not surface.oracle(stray(name, away) + 1e-3).any()
     for kind in TEST_KINDS:
-        mine, theirs = test_points(both, kind, count=2000), test_points(alone, kind, count=2000)
-        np.testing.assert_array_equal(mine.points, theirs.points)
-        assert np.array_equal(mine.occupancy, theirs.occupancy)
+        found, expected_set = test_points(both, kind, count=2000), test_points(alone, kind, count=2000)
+        np.testing.assert_array_equal(found.points, expected_set.points)
+        assert np.array_equal(found.occupancy, expected_set.occupancy)
 
 
 def test_what_is_left_out_is_said_with_its_place_and_distance(caplog):
@@ -185,12 +185,12 @@ def test_faces_without_area_that_join_neighbours_do_not_open_a_mesh():
 def test_a_few_points_far_from_a_scan_change_neither_box_nor_labels(normals, caplog):
     points = ball(subdivisions=4).vertices
     far = np.array([[30.0, 0, 0], [30.1, 0, 0], [-7, 1, 4], [1e5, 0, 0]])
-    mine = PointCloud(np.concatenate([far, points]), np.concatenate([far, points]) if normals else None)
-    kept, notes = cloud_without_strays(mine)
+    cloud = PointCloud(np.concatenate([far, points]), np.concatenate([far, points]) if normals else None)
+    kept, notes = cloud_without_strays(cloud)
     np.testing.assert_array_equal(kept.points, points)
     assert len(notes) >= 1
     assert "at (1e+05, 0, 0)" in notes[0]
-    surface, alone = load_surface(mine), load_surface(PointCloud(points, points if normals else None))
+    surface, alone = load_surface(cloud), load_surface(PointCloud(points, points if normals else None))
     np.testing.assert_array_equal(surface.mesh.bounds, alone.mesh.bounds)
     queries = np.random.default_rng(0).uniform(-1.2, 1.2, (5000, 3))
     assert np.array_equal(surface.oracle(queries), alone.oracle(queries))

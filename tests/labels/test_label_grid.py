@@ -146,7 +146,7 @@ def test_the_gpu_looks_up_the_same():
 
 
 @pytest.mark.slow
-def test_points_far_away_are_outside_a_closed_surface_and_asked_about_beside_an_open_one():
+def test_points_far_away_are_outside_a_closed_surface_and_evaluated_beside_an_open_one():
     far = np.array([[1e6, 0, 0], [-1e6, 0.5, 0.5], [0.5, 0.5, 40], [0.5, -3, 0.5]])
     closed = oracle_of(trimesh.creation.box())
     assert (closed.grid.look_up(far) == 0).all()
@@ -228,12 +228,12 @@ def test_points_are_drawn_uniformly_from_all_of_a_box_that_has_no_label(whole, m
     kept = tried[cells.sides(tried) == 0]
     beyond = ((kept < cells.lower) | (kept > top)).any(axis=1).mean()
     assert (beyond > 0.1) == (not whole and margin > 0)  # no closed surface leaves the space about it open
-    bins = [np.linspace(*it, 9) for it in box.T]
-    one, other = (np.histogramdd(it, bins)[0].ravel() / len(it) for it in (points, kept))
+    bins = [np.linspace(*ends, 9) for ends in box.T]
+    one, other = (np.histogramdd(sample, bins)[0].ravel() / len(sample) for sample in (points, kept))
     spread = (one - other) ** 2 / np.maximum(other, 1 / len(kept)) / (1 / len(points) + 1 / len(kept))
-    asked = other * len(points) > 20
-    assert one[~asked].sum() < 0.02
-    assert abs(spread[asked].sum() - asked.sum()) < 5 * np.sqrt(2 * asked.sum())  # chi squared
+    filled = other * len(points) > 20
+    assert one[~filled].sum() < 0.02
+    assert abs(spread[filled].sum() - filled.sum()) < 5 * np.sqrt(2 * filled.sum())  # chi squared
 
 
 @pytest.mark.slow

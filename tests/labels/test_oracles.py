@@ -239,7 +239,7 @@ def test_rays_refuse_a_mesh_with_holes_and_say_how_many_edges():
         make_oracle(mesh, "rays")
 
 
-def test_a_solid_is_asked_by_its_formula():
+def test_a_solid_is_evaluated_by_its_formula():
     assert make_oracle(SOLIDS["knot"])([[100.0, 0, 0]]).tolist() == [False]
 
 

@@ -135,7 +135,7 @@ def test_columns_that_touch_along_edges_are_solid_though_two_faces_in_five_are_f
     rng = RNG(seed)
     x, y = (np.concatenate([[0.0], np.cumsum(rng.uniform(0.3, 1, 4))]) for _ in range(2))
     ends = [((x[i], y[j], 0), (x[i + 1], y[j + 1], 2)) for i in range(4) for j in range(4) if (i + j) % 2 == 0]
-    shape = finer(Shape("columns", *both(*(box(*it) for it in ends)), in_boxes(*ends)), 1000.0)
+    shape = finer(Shape("columns", *both(*(box(*corners) for corners in ends)), in_boxes(*ends)), 1000.0)
     flipped = rng.random(len(shape.faces)) < 0.4
     faces = np.where(flipped[:, None], shape.faces[:, ::-1], shape.faces)
     assert wrong(shape.vertices, faces, shape.contains) == 0
@@ -186,8 +186,8 @@ def test_a_pipe_whose_inner_wall_is_turned_and_whose_caps_are_unwelded_is_a_pipe
         corners = np.concatenate([ring(1, z), ring(0.7, z)])
         caps.append((corners + 2 * apart * rng.uniform(-1, 1, corners.shape), band[:, ::way]))
     starts = 2 * sides * np.arange(4)
-    vertices = np.concatenate([it for it, _ in (*walls, *caps)])
-    faces = np.concatenate([it + start for (_, it), start in zip((*walls, *caps), starts, strict=True)])
+    vertices = np.concatenate([corners for corners, _ in (*walls, *caps)])
+    faces = np.concatenate([rows + start for (_, rows), start in zip((*walls, *caps), starts, strict=True)])
 
     def pipe(p):
         middle = (np.floor(np.arctan2(p[:, 1], p[:, 0]) * sides / (2 * np.pi)) + 0.5) * (2 * np.pi / sides)
@@ -197,7 +197,7 @@ def test_a_pipe_whose_inner_wall_is_turned_and_whose_caps_are_unwelded_is_a_pipe
     points = points_about(vertices, faces)
     assert wrong(vertices, faces, pipe, points) <= (2 if apart else 0)  # within `apart` of the surface
     notes = repaired(mesh_of(vertices, faces))[1].notes
-    assert any("one with them for the winding, not moved" in it for it in notes) == (apart > 0)
+    assert any("one with them for the winding, not moved" in note for note in notes) == (apart > 0)
 
 
 @pytest.mark.parametrize(("apart", "share"), [(1e-9, 0.2), (1e-7, 0.2), (1e-6, 0.4)])
@@ -274,7 +274,7 @@ def klein_bottle(count=48):
         return np.where(i < count, i * count + j % count, (-j) % count)
 
     quads = (at(u, v), at(u + 1, v), at(u + 1, v + 1)), (at(u, v), at(u + 1, v + 1), at(u, v + 1))
-    return vertices, np.concatenate([np.stack(it, axis=-1).reshape(-1, 3) for it in quads])
+    return vertices, np.concatenate([np.stack(corners, axis=-1).reshape(-1, 3) for corners in quads])
 
 
 def test_a_klein_bottle_is_one_sided_not_open():
@@ -290,7 +290,7 @@ def test_a_ball_on_a_ground_or_half_in_it_is_the_ball(width, height):
     vertices, faces = ball()
     steps = np.linspace(-width, width, 9)
     ground = np.array([(x, y, height) for x in steps for y in steps])
-    i, j = (it.ravel() for it in np.meshgrid(np.arange(8), np.arange(8), indexing="ij"))
+    i, j = (index.ravel() for index in np.meshgrid(np.arange(8), np.arange(8), indexing="ij"))
     a, b, c, d = 9 * i + j, 9 * i + j + 9, 9 * i + j + 10, 9 * i + j + 1
     sheet = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
     for ways in ((1, 1), (-1, 1), (1, -1)):
@@ -367,7 +367,7 @@ def test_what_is_chosen_for_bodies_of_whole_boxes_does_not_depend_on_how_any_is_
     """The slow twin: of all windings of three boxes in a row, each gives the outline of the row."""
     pieces = [((k, 0, 0), (k + 1, 1, 1)) for k in range(3)]
     for number in range(8):
-        vertices, faces = both(*(box(*it, bool(number >> k & 1)) for k, it in enumerate(pieces)))
+        vertices, faces = both(*(box(*ends, bool(number >> k & 1)) for k, ends in enumerate(pieces)))
         _, first, votes = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_counts=True)
         chosen = orient(
             HalfEdges.of(faces[first], len(vertices)),

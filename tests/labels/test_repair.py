@@ -77,7 +77,7 @@ def test_duplicate_faces_change_nothing(seed, copies, opposite, share):
     rng = np.random.default_rng(seed)
     vertices, faces = unit(ball())
     more = [faces[rng.random(len(faces)) < share] for _ in range(copies)]
-    more = [np.roll(it[:, ::-1] if opposite else it, rng.integers(3), axis=1) for it in more]
+    more = [np.roll(copy[:, ::-1] if opposite else copy, rng.integers(3), axis=1) for copy in more]
     doubled = rng.permutation(np.concatenate([faces, *more]))
     fixed = repair(vertices, doubled)
     assert len(fixed.faces) == len(faces)
