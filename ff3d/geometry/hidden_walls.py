@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ff3d.geometry.arrays import Corners, FaceBools, FaceFloats, Floats, Inside, Labels, Points
+from ff3d.geometry.arrays import Corners, FaceBools, Floats, Inside, Labels, Points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.sampling import Surface
-from ff3d.geometry.triangles import cross_products
+from ff3d.geometry.triangles import cross_products, edge_lengths, longest_edges
 
 if TYPE_CHECKING:
     import trimesh
@@ -48,13 +48,13 @@ def separating_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tr
     if separates.all() or not separates.any():
         return mesh
     # only pieces near one of the other kind may be of both kinds
-    middles, reach = pieces.mean(axis=1), _longest_edges(pieces)
+    middles, reach = pieces.mean(axis=1), longest_edges(pieces)
     away, nearest = cKDTree(middles[~separates]).query(middles, workers=threads())
     near = away <= reach + reach[~separates][nearest]
     kept, rest = [pieces[~near]], pieces[near]
     while len(rest):
         votes = np.sum([_separates(rest, inside, spot, size) for spot in SPOTS], axis=0)
-        mixed = (votes > 0) & (votes < len(SPOTS)) & (_longest_edges(rest) > size) & (len(rest) < PIECES)
+        mixed = (votes > 0) & (votes < len(SPOTS)) & (longest_edges(rest) > size) & (len(rest) < PIECES)
         kept.append(rest[(2 * votes > len(SPOTS)) & ~mixed])
         rest = _halves(rest[mixed])
     corners = np.concatenate(kept).reshape(-1, 3)
@@ -78,21 +78,9 @@ def _sides_differ(points: Points, normals: Points, inside: Inside, size: float) 
     return both[: len(points)] != both[len(points) :]
 
 
-def _edge_lengths(triangles: Corners) -> Floats:
-    """The lengths (f, 3) of the edges of triangles (f, 3, 3); edge k starts at corner k."""
-    lengths: Floats = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
-    return lengths
-
-
-def _longest_edges(triangles: Corners) -> FaceFloats:
-    """The length (f,) of the longest edge of each triangle."""
-    longest: Floats = _edge_lengths(triangles).max(axis=1, initial=0)
-    return longest
-
-
 def _halves(triangles: Floats) -> Floats:
     """Triangles (f, 3, 3) cut in two at the middle of their longest edge: (2 f, 3, 3)."""
-    row, first = np.arange(len(triangles)), _edge_lengths(triangles).argmax(axis=1)
+    row, first = np.arange(len(triangles)), edge_lengths(triangles).argmax(axis=1)
     a, b, c = (triangles[row, (first + k) % 3] for k in range(3))
     middle = (a + b) / 2
     return np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
@@ -102,7 +90,7 @@ def _subdivided(triangles: Floats, size: float) -> Floats:
     """Triangles halved until no edge is longer than `size`, or until there are `PIECES` more than at first."""
     finished, rest, most = [], triangles, len(triangles) + PIECES
     while True:
-        long = _longest_edges(rest) > size
+        long = longest_edges(rest) > size
         finished.append(rest[~long])
         rest = rest[long]
         if not len(rest) or sum(map(len, finished)) + 2 * len(rest) > most:

@@ -34,6 +34,22 @@ def areas(corners: Corners) -> FaceFloats:
     return area
 
 
+def edge_lengths(corners: Corners) -> FaceVectors:
+    """The lengths (f, 3) of the edges of triangles (f, 3, 3); edge k starts at corner k.
+
+    >>> edge_lengths(np.array([[[0.0, 0, 0], [3, 0, 0], [0, 4, 0]]])).tolist()
+    [[3.0, 5.0, 4.0]]
+    """
+    lengths: Floats = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+    return lengths
+
+
+def longest_edges(corners: Corners) -> FaceFloats:
+    """The length (f,) of the longest edge of each triangle (f, 3, 3)."""
+    longest: Floats = edge_lengths(corners).max(axis=1, initial=0)
+    return longest
+
+
 def signed_volumes(vertices: Vertices, faces: Faces, apex: Floats | float = 0.0) -> FaceFloats:
     """The volumes (f,) of the tetrahedra between faces (f, 3) and an apex (3,), > 0 where a face looks away from it.
 

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.arrays import Corners, Floats, Ints
 from ff3d.geometry.coordinates import groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
     components,
     cross_products,
     has_area,
+    longest_edges,
     merge_exactly,
     signed_volumes,
     unit_vectors,
 )
-from ff3d.labels.repair import SETTLED
+from ff3d.labels.repair import EXACT_LIFT, SETTLED
 from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
 from ff3d.shapes.point_cloud import FEWEST, PointCloud
@@ -34,6 +35,7 @@ SAMPLES = 32  # faces of a part that are queried
 NAMED = 5  # strays that are named one by one
 ROUNDS = 64  # of sheets at the edge of the box
 LIFT = 2e-5  # sides of the unit cube: how far from a face its two sides are queried
+SLIVER = 0.01  # the height of a triangle over its longest side, as a share of that, from which it is none
 STRAY, MAIN = 0.5, 0.9  # of a cloud: sizes of its main part; the share of the points that are in that
 
 
@@ -85,9 +87,10 @@ def cloud_without_strays(cloud: PointCloud) -> tuple[PointCloud, tuple[str, ...]
 def without_sheets(mesh: trimesh.Trimesh, oracle: WindingNumberOracle) -> tuple[trimesh.Trimesh, tuple[str, ...]]:
     """The mesh without the sheets that set its box, and a line for each.
 
-    oracle: the mesh's, by winding numbers.  A sheet is a patch that is not closed and all of whose area has outside on
-    both sides: a ground plane under a ball, a sliver that reaches far out. Only those that lie further out than all
-    the rest along some axis are looked for. If nothing would be left, the mesh is returned as it came.
+    oracle: the mesh's, by winding numbers.  A sheet is a patch that encloses no volume by itself and has the same on
+    both sides of all its area, outside, or inside where it runs through a solid: a ground plane under a ball, a sliver
+    that reaches far out of one. Only those that lie further out than all the rest along some axis are looked for. If
+    nothing would be left, the mesh is returned as it came.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     area = has_area(vertices, faces)
@@ -140,13 +143,18 @@ def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple
     def is_surface(patch: int) -> bool:
         if patch not in counts:
             rows = np.flatnonzero(patches == patch)
-            counts[patch] = _closed(vertices, faces[rows]) or not _outside(vertices, faces[_spread(rows)], oracle).all()
+            sample = faces[_spread(rows)]
+            counts[patch] = _closed(vertices, faces[rows]) or not (
+                _no_side_differs(vertices, sample, oracle)
+                or (_thin(vertices, faces[rows]) and _no_side_differs(vertices, sample, oracle, exact=True))
+            )
         return counts[patch]
 
     for _ in range(ROUNDS):
         found: set[int] = set()
         for at in _outermost(vertices, faces, kept):
-            if not _outside(vertices, faces[_spread(at)], oracle).all():
+            # libigl's tree, which has the digits of float32, may be wrong about slivers
+            if not (_thin(vertices, faces[at]) or _no_side_differs(vertices, faces[_spread(at)], oracle)):
                 continue  # the usual case: the rest is looked at in sheets alone
             patches = patches if len(patches) else _patches(vertices, faces)
             touching = set(patches[at].tolist())
@@ -177,16 +185,42 @@ def _spread(rows: Ints) -> Ints:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(np.int64))]
 
 
-def _outside(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> NDArray[np.bool_]:
-    """Whether both sides of faces (f, 3), which have area, are outside: (f,)."""
+def _no_side_differs(vertices: Floats, faces: Ints, oracle: WindingNumberOracle, *, exact: bool = False) -> bool:
+    """Whether faces (f, 3), which have area, have outside on both sides, or inside, wherever that is evaluated.
+
+    That is in the middle of each face, and where there are few of them at other points too: one that reaches out of a
+    solid may have its middle inside.  exact: by the sum in float64, close to faces that are thin; slow.
+    """
     corners = vertices[faces]
     offsets = corners - corners[:, :1]
     size = np.abs(offsets).max(axis=(1, 2), keepdims=True)
-    lift = unit_vectors(cross_products(offsets / size)) * (LIFT * oracle.cube.scale)
-    middle = corners[:, 0] + offsets.sum(axis=1) / 3
-    both = np.concatenate([middle + lift, middle - lift])
-    outside: NDArray[np.bool_] = oracle.winding_number(both).reshape(2, -1).mean(axis=0) < SETTLED
-    return outside
+    others = np.random.default_rng(0).dirichlet((1.0, 1.0, 1.0), SAMPLES // len(faces))
+    places = np.concatenate([np.full((1, 3), 1 / 3), others])
+    points = corners[:, :1] + np.einsum("pk,fkd->fpd", places, offsets)
+    lift = np.full((len(faces), 1, 1), LIFT)
+    if exact:  # from ten times its width a face is hardly seen, and what it passes is further away
+        lift = np.clip(10 * (_widths(corners) / oracle.cube.scale)[:, None, None], EXACT_LIFT, LIFT)
+    step = unit_vectors(cross_products(offsets / size))[:, None] * (lift * oracle.cube.scale)
+    both = np.stack([points + step, points - step]).reshape(-1, 3)
+    number = (oracle.exact_winding_number(both) if exact else oracle.winding_number(both)).reshape(2, -1)
+    middle = number.mean(axis=0)
+    # about a sheet in a solid the mean is a whole number; between two sheets a side would be outside
+    within = (np.abs(middle - np.rint(middle)) < SETTLED) & (number.min(axis=0) > SETTLED)
+    return bool((within | (middle < SETTLED)).all())
+
+
+def _widths(corners: Corners) -> Floats:
+    """The height (f,) of triangles (f, 3, 3) over their longest side."""
+    longest = longest_edges(corners)
+    local = (corners - corners[:, :1]) / longest[:, None, None]
+    widths: Floats = np.linalg.norm(cross_products(local), axis=1) * longest
+    return widths
+
+
+def _thin(vertices: Floats, faces: Ints) -> bool:
+    """Whether all faces (f, 3) are slivers."""
+    corners = vertices[faces]
+    return bool((_widths(corners) < SLIVER * longest_edges(corners)).all())
 
 
 def _patches(vertices: Floats, faces: Ints) -> Ints:

@@ -170,6 +170,10 @@ class WindingNumberOracle:
         unit = self.cube.to_unit(check_points(points))
         return self._winding_number(unit) if len(unit) < self._grid_pays else self._by_grid(unit)
 
+    def exact_winding_number(self, points: ArrayLike) -> PointFloats:
+        """`winding_number`, summed in float64 over all faces: slow, and right at any distance from them."""
+        return exact_sum(self._vertices, self._faces, self.cube.to_unit(check_points(points)))
+
     def __call__(self, points: ArrayLike) -> Labels:
         """points (n, 3), input coordinates -> (n,) bool, True inside."""
         array = np.asarray(points, dtype=np.float64)

@@ -133,6 +133,51 @@ def test_a_ball_on_a_large_ground_sheet_is_labelled_and_boxed_by_itself(turned):
     assert "2 face(s) of sheets about (0, 0, -1)" in surface.notes[0]
 
 
+def sliver(length, width, *, center, along, solid):
+    """A thin triangle through a point, or a thin closed tetrahedron."""
+    along = np.array(along) / np.linalg.norm(along)
+    aside = np.cross(along, [0.3, 1.0, -0.2])
+    aside *= width / 2 / np.linalg.norm(aside)
+    tip, end = center - along * (2 / 3 * length), center + along * (length / 3)  # its middle lies in the point
+    corners = [tip, end + aside, end - aside, end + np.cross(along, aside)]
+    faces = [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]] if solid else [[0, 1, 2]]
+    return trimesh.Trimesh(corners[: 4 if solid else 3], faces, process=False)
+
+
+@pytest.mark.parametrize("solid", [False, True])
+@pytest.mark.parametrize("width", [1e-7, 1e-5, 1e-2])
+@pytest.mark.parametrize("length", [10.0, 1500.0])
+def test_a_sliver_through_a_solid_does_not_set_the_box(length, width, solid):
+    if solid and width / length > 1e-5:
+        pytest.skip("a rod, which is a body of its own")
+    alone = ball(subdivisions=2)
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (2000, 3))
+    expected = make_oracle(alone)(points)
+    for center in ((0, 0, 0), (0.3, 0.2, -0.4), (0.0, 0.0, 0.97)):
+        for along in ((1, 0, 0), (1, 2, 3)):
+            needle = sliver(length, width, center=np.array(center), along=along, solid=solid)
+            surface = load_surface(trimesh.util.concatenate([alone, needle]))
+            np.testing.assert_array_equal(surface.mesh.bounds, alone.bounds)
+            assert f"{len(needle.faces)} face(s) of sheets" in surface.notes[0]
+            assert np.array_equal(surface.oracle(points), expected)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        trimesh.creation.box((1, 1, 1e-7)),
+        trimesh.creation.box((1, 1e-4, 1e-4)),
+        trimesh.util.concatenate([ball(), trimesh.creation.box((6, 6, 1e-6))]),
+        trimesh.util.concatenate([ball(), trimesh.creation.box((60, 1e-3, 1e-3))]),
+        trimesh.util.concatenate([ball(), trimesh.creation.cylinder(1e-3, 60, sections=12)]),
+    ],
+    ids=["a plate", "a needle", "a plate through a ball", "a square rod through a ball", "a rod through a ball"],
+)
+def test_thin_bodies_stay_and_set_the_box(shape):
+    for mesh in (shape, trimesh.Trimesh(shape.vertices, shape.faces[:, ::-1], process=False)):
+        assert load_surface(mesh).mesh is mesh
+
+
 def test_sheets_alone_are_still_refused():
     sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
     with pytest.raises(OpenSurfaceError, match="open surface"):
