@@ -186,3 +186,13 @@ def test_no_module_reads_pickles():
         text = path.read_text()
         assert "allow_pickle=True" not in text
         assert "import pickle" not in text
+
+
+def test_every_test_that_the_docs_name_exists():
+    root = Path(__file__).parents[1]
+    named = {name for page in root.glob("docs/*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    tests = {
+        name for file in root.glob("tests/**/*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
+    assert named - tests == set()
+    assert named
