@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Corners, Floats, Ints
-from ff3d.geometry.coordinates import groups_apart
+from ff3d.geometry.coordinates import centered, groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
+    areas,
     components,
     cross_products,
     has_area,
@@ -23,7 +24,7 @@ from ff3d.geometry.triangles import (
     signed_volumes,
     unit_vectors,
 )
-from ff3d.labels.repair import EXACT_LIFT, SETTLED
+from ff3d.labels.repair import SETTLED
 from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
 from ff3d.shapes.point_cloud import FEWEST, PointCloud
@@ -35,7 +36,8 @@ SAMPLES = 32  # faces of a part that are queried
 NAMED = 5  # strays that are named one by one
 ROUNDS = 64  # of sheets at the edge of the box
 LIFT = 2e-5  # sides of the unit cube: how far from a face its two sides are queried
-SLIVER = 0.01  # the height of a triangle over its longest side, as a share of that, from which it is none
+CLOSEST = 1e-6  # the same of thin faces: closer to one as long as the cube float64 has no digits for its solid angle
+SLIVER = 0.01  # the area of faces, over the square of their box's longest side, under which they are thin
 STRAY, MAIN = 0.5, 0.9  # of a cloud: sizes of its main part; the share of the points that are in that
 
 
@@ -198,8 +200,8 @@ def _no_side_differs(vertices: Floats, faces: Ints, oracle: WindingNumberOracle,
     places = np.concatenate([np.full((1, 3), 1 / 3), others])
     points = corners[:, :1] + np.einsum("pk,fkd->fpd", places, offsets)
     lift = np.full((len(faces), 1, 1), LIFT)
-    if exact:  # from ten times its width a face is hardly seen, and what it passes is further away
-        lift = np.clip(10 * (_widths(corners) / oracle.cube.scale)[:, None, None], EXACT_LIFT, LIFT)
+    if exact:  # from ten times its width a face is hardly seen
+        lift = np.clip(10 * (_widths(corners) / oracle.cube.scale)[:, None, None], CLOSEST, LIFT)
     step = unit_vectors(cross_products(offsets / size))[:, None] * (lift * oracle.cube.scale)
     both = np.stack([points + step, points - step]).reshape(-1, 3)
     number = (oracle.exact_winding_number(both) if exact else oracle.winding_number(both)).reshape(2, -1)
@@ -218,9 +220,9 @@ def _widths(corners: Corners) -> Floats:
 
 
 def _thin(vertices: Floats, faces: Ints) -> bool:
-    """Whether all faces (f, 3) are slivers."""
-    corners = vertices[faces]
-    return bool((_widths(corners) < SLIVER * longest_edges(corners)).all())
+    """Whether faces (f, 3) together have hardly any area for how long they are."""
+    corners = centered(vertices[faces].reshape(-1, 3)).reshape(-1, 3, 3)
+    return float(areas(corners).sum()) < SLIVER
 
 
 def _patches(vertices: Floats, faces: Ints) -> Ints:
