@@ -105,4 +105,5 @@ def test_a_scan_is_tuned_like_a_mesh(tmp_path):
     )
     assert best == {"none": {"learning_rate": 3e-3}}
     scores = {row.learning_rate: row.iou["boundary_face"] for row in rates.rows}
-    assert scores[3e-3] > 0.8 > scores[1e-5]
+    assert scores[3e-3] > 0.5 > scores[1e-5]
+    assert rates.rows[1].iou["uniform"] > 0.9
