@@ -22,6 +22,15 @@ Kernel = Callable[[Floats, Floats], Floats]
 MOST_POINTS = 8192  # of a dense kernel: 0.5 GB, and its eigenvectors as much again
 
 
+def check_dense(rows: int, columns: int) -> None:
+    """Raise ValueError where a dense kernel of so many points and others would be too large."""
+    if rows * columns > MOST_POINTS**2:
+        raise ValueError(
+            f"{rows:,} points and {columns:,} others need a dense kernel of {rows * columns * 8 / 1e9:.1f} GB; "
+            f"give at most {MOST_POINTS:,} of each"
+        )
+
+
 def relu_kernels(cosine: Floats, norms: Floats, depth: int, bias: float = 0.0) -> tuple[Floats, Floats]:
     """The kernels of a wide ReLU network, by recursion over its layers: (of the outputs, neural tangent).
 
@@ -103,16 +112,17 @@ class KernelRegression:
         left = np.exp(-2 * self.rate * np.multiply.outer(times, self.spectrum[0]))
         return np.asarray(1 - left @ self.energies)
 
-    def predict(self, cross: Floats, step: float) -> Floats:
+    def predict(self, cross: Floats, step: float, targets: Floats | None = None) -> Floats:
         """The network at other points after `step` steps: (m,).  cross: kernel of those and the training points (m, n).
 
-        Equation 3 of Tancik et al. 2020: K* K^-1 (1 - exp(-rate K step)) y.
+        targets: others than its own.  Equation 3 of Tancik et al. 2020: K* K^-1 (1 - exp(-rate K step)) y.
         """
         values, vectors = self.spectrum
         decay = self.rate * step * values
         # (1 - exp(-x)) / x, which is 1 at 0
         gain = self.rate * step * np.where(decay > 1e-12, -np.expm1(-decay) / np.maximum(decay, 1e-300), 1.0)
-        return np.asarray(cross @ (vectors @ (gain * (vectors.T @ self.targets))))
+        targets = self.targets if targets is None else targets
+        return np.asarray(cross @ (vectors @ (gain * (vectors.T @ targets))))
 
 
 def stable_rate(kernel: Floats) -> float:
