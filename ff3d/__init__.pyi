@@ -25,6 +25,8 @@ from .shapes.solids import SOLIDS as SOLIDS
 from .studies.plan import make_plan as make_plan
 from .studies.study import run_study as run_study
 from .surfaces.extraction import extract_mesh as extract_mesh
+from .theory.images import fit_image as fit_image
+from .theory.signals import fit_signal as fit_signal
 from .views.rendering import render as render
 
 __version__: str

@@ -385,6 +385,7 @@ def test_the_papers_schedule_falls_to_a_tenth_every_half_and_the_others_to_nothi
     assert cosine[0] > 0.99
     linear = [learning_rate_factor("linear", share) for share in (0, 0.5, 0.75, 1, 1.001)]
     assert linear == [1, 1, 0.5, 0, 0]
+    assert {learning_rate_factor("constant", share) for share in (0, 0.5, 1)} == {1}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ff3d.cli.options import say
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand
-from ff3d.cli.theory import NtkCommand
+from ff3d.cli.theory import ImageCommand, NtkCommand, SignalCommand
 from ff3d.cli.watertight import WatertightCommand
 from ff3d.geometry.cores import take_process
 
@@ -67,6 +67,8 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "prepare": PrepareCommand(missing, missing),
         "inspect": InspectCommand(missing),
         "samples": SamplesCommand(),
+        "image": ImageCommand(missing),
+        "signal": SignalCommand(),
         "ntk": NtkCommand(missing),
         "doctor": DoctorCommand(),
     }

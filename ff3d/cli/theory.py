@@ -1,14 +1,15 @@
-"""ff3d ntk: why mappings differ."""
+"""ff3d ntk, image and signal: why mappings differ."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
-from ff3d.cli.options import ShapeName, say
+from ff3d.cli.options import ShapeName, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 
 NTK_STEPS = (10, 100, 1000, 10_000)
@@ -74,3 +75,149 @@ class NtkCommand:
         order = sorted(table, key=lambda key: table[key][-1])
         say(f"predicted order, slowest first: {' < '.join(order)}")
         return 0
+
+
+@dataclass
+class ImageCommand:
+    """Fit a network of (x, y) to a picture under several mappings: what each can show, and what it misses."""
+
+    picture: Annotated[
+        Positional[str],
+        arg(metavar="PICTURE", help="a picture file, or a name: astronaut, camera, coffee, ..., text-0, text-1, ..."),
+    ]
+    mappings: tuple[MappingName, ...] = ()
+    """the mappings to compare (default: the paper's four, and with fast hash; with lecture none and lecture)"""
+    scales: tuple[float, ...] = (1.0, 10.0, 100.0)
+    """standard deviations of frequencies to try too, cycles per picture, for gaussian, lecture and learned"""
+    preset: Literal["fast", "paper", "lecture"] = "fast"
+    """fast: ff3d's own, 20 s a fit; paper: Tancik et al. 2020 to the letter, half an hour a fit; lecture: its module"""
+    steps: int | None = None
+    """steps of each fit (paper, lecture: 2,000)"""
+    seconds: float | None = None
+    """seconds of each fit, in place of --steps (fast: 20)"""
+    kind: Literal["auto", "natural", "text"] = "auto"
+    """which of the paper's settings and published numbers to take: those of natural pictures or of text"""
+    size: int | None = None
+    """pixels along the longest side, at most (default: 512); paper: of the middle square"""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """what products run in (default: auto; paper: float32)"""
+    seed: int = 0
+    """seed of frequencies, weights and batches"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    max_memory: float | None = None
+    """gigabytes that may be used (default: what is available)"""
+    out: Path | None = None
+    """results folder (default: runs/PICTURE-image)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.runs import new_folder
+        from ff3d.surfaces.extraction import available_memory
+        from ff3d.theory.images import ImageFit, fit_images
+        from ff3d.theory.pictures import load_picture
+        from ff3d.views.theory import image_rows, write_image_report
+
+        memory = available_memory() if self.max_memory is None else round(self.max_memory * 1e9)
+        picture = load_picture(self.picture, max_memory=memory)
+        folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
+        command = typed_command()
+
+        def save(fits: list[ImageFit]) -> None:
+            write_image_report(fits, folder, command=command, kind=self.kind, page=False)
+
+        fits = fit_images(
+            picture,
+            self.mappings,
+            self.scales,
+            preset=self.preset,
+            kind=self.kind,
+            steps=self.steps,
+            seconds=self.seconds,
+            size=self.size,
+            precision=self.precision,
+            seed=self.seed,
+            device=self.device,
+            max_memory=memory,
+            on_fit=save,
+            progress_bar=True,
+        )
+        page = write_image_report(fits, folder, command=command, kind=self.kind)
+        for note in fits[0].picture.notes:
+            say(note)
+        say("\n" + image_rows(fits) + "\n")
+        interrupted = fits[-1].progress.interrupted
+        if interrupted:
+            say("interrupted; what is done so far is saved")
+        say(f"results: {folder}   report: {page}")
+        return 130 if interrupted else 0
+
+
+@dataclass
+class SignalCommand:
+    """Fit networks to a signal of one dimension by gradient descent: which frequencies are learned when, and why."""
+
+    power: float = 1.0
+    """the signal's amplitudes fall as 1 / f^power"""
+    falloffs: tuple[str, ...] = ("0", "0.5", "1", "1.5", "2", "inf", "none")
+    """mappings: amplitudes that fall as 1 / f^p for each p, inf for the lowest frequency alone, none for no mapping"""
+    steps: int = 2000
+    """steps of each (the paper: 50,000)"""
+    stds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+    """standard deviations of sixteen random frequencies, tried with four distributions of them"""
+    seed: int = 0
+    """seed of the signal, weights and frequencies"""
+    out: Path | None = None
+    """results folder (default: runs/signal)"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.progress import ProgressBar
+        from ff3d.runs import new_folder
+        from ff3d.theory.signals import DISTRIBUTIONS, fit_signal, fit_sparse, random_signal
+        from ff3d.views.theory import signal_rows, write_signal_report
+
+        falloffs = [_falloff(text) for text in self.falloffs]
+        if not falloffs:
+            raise ValueError("--falloffs needs at least one of 0, 0.5, 1, ..., inf, none")
+        folder = self.out or new_folder(Path("runs"), "signal")
+        signal = random_signal(self.power, seed=self.seed)
+        fits = []
+        for falloff in falloffs:
+            fits.append(fit_signal(falloff, signal=signal, steps=self.steps, seed=self.seed, progress_bar=True))
+            if fits[-1].interrupted:
+                break
+        interrupted, sparse = fits[-1].interrupted, []
+        dense = random_signal(self.power, seed=self.seed, trained=256, step=2)
+        todo = [(name, std) for std in self.stds for name in DISTRIBUTIONS] * (not interrupted)
+        bar = ProgressBar(float(len(todo)), " fits", "distributions") if todo else None
+        for done, (name, std) in enumerate(todo):
+            found, fit = fit_sparse(name, std, signal=dense, seed=self.seed)
+            sparse.append({"distribution": name, "std": found, "wanted": std, "test": fit.test[-1]})
+            interrupted = fit.interrupted
+            if bar:
+                bar.show(done + 1)
+            if interrupted:
+                break
+        if bar:
+            bar.close()
+        page = write_signal_report(fits, sparse, folder, command=typed_command())
+        say("\n" + signal_rows(fits) + "\n")
+        for name in DISTRIBUTIONS if sparse else ():
+            best = min(
+                (row for row in sparse if row["distribution"] == name), key=lambda row: row["test"], default=None
+            )
+            if best:
+                say(f"{name}: best at a standard deviation of {best['std']:.3g} cycles, test MSE {best['test']:.3g}")
+        if interrupted:
+            say("interrupted; what is done so far is saved")
+        say(f"results: {folder}   report: {page}")
+        return 130 if interrupted else 0
+
+
+def _falloff(text: str) -> float | None:
+    """The falloff that a text stands for, None for `none`."""
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"falloffs must be numbers, inf or none, got {text!r}") from error

@@ -12,7 +12,7 @@ MappingName = Literal["none", "basic", "positional", "gaussian", "lecture", "lea
 PAPER_MAPPINGS: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
 Precision = Literal["auto", "float32", "bfloat16"]
 Activation = Literal["relu", "gelu", "silu", "sine", "siren", "finer", "gaussian"]
-Schedule = Literal["cosine", "exponential", "linear"]
+Schedule = Literal["cosine", "exponential", "linear", "constant"]
 TABLE_SETTINGS = ("levels", "coarsest", "finest", "features_per_level", "log2_table")
 GRID_DEFAULTS: dict[str, dict[str, int]] = {
     "grid": {"levels": 4, "coarsest": 16, "finest": 128, "features_per_level": 4},
@@ -135,7 +135,7 @@ class OptimiserConfig:
     learning_rate: float | None = None
     """Adam's rate at the start; by default the one tuned for the mapping"""
     schedule: Schedule = "cosine"
-    """over the whole budget; cosine: short warm-up, then to 0; exponential: to 1/100; linear: level, to 0 from half"""
+    """over the whole budget; cosine: warm-up, then to 0; exponential: to 1/100; linear: to 0 from half; or constant"""
     pool_size: int = 2**21
     """points that are drawn and labelled together, at most: the first pools are smaller"""
     passes: int = 2

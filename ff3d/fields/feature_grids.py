@@ -22,7 +22,7 @@ from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS
 LIMITS = {"levels": 32, "coarsest": 2**16, "finest": 2**16, "features_per_level": 64, "log2_table": 24}
 MAX_PARAMETERS = 2**26
 PRIMES = (1, 2654435761, 805459861)  # pi in equation 4 of arXiv:2201.05989
-AXES = {"grid": ((0, 1, 2),), "hash": ((0, 1, 2),), "planes": ((0, 1), (0, 2), (1, 2))}
+AXES = {"grid": ((0, 1, 2),), "hash": ((0, 1, 2),), "planes": ((0, 1), (0, 2), (1, 2))}  # in 3-D
 BLOCK = 2**14  # points at once in `encode`: their indices and weights take some 8 MiB
 
 
@@ -37,17 +37,18 @@ else:  # shapes are checked while tests run; see ff3d.geometry.arrays
 
 
 class GridMapping(nn.Module):
-    """A trained mapping from (n, 3) points to (n, features), by its name and a few whole numbers.
+    """A trained mapping from (n, d) points to (n, features), by its name and a few whole numbers.
 
     settings: `levels` grids whose resolutions (cells a side) go geometrically from `coarsest` to `finest`, each with
     `features_per_level` features; unnamed ones are those of `GRID_DEFAULTS`.
     table: (rows, features_per_level) float32, every level's rows, the finest level first; the one trained tensor.
 
-    - `grid`: dense grids, trilinear. Vertex (i, j, k) at resolution r is row i + (r + 1) j + (r + 1)^2 k of its level.
+    - `grid`: dense grids, trilinear in 3-D. Vertex (i, j, k) at resolution r is row i + (r + 1) j + (r + 1)^2 k of its
+      level; d is 2 or 3, for `hash` too.
     - `hash`: the same, but a level of more than 2^`log2_table` vertices shares that many rows among them by a hash.
       Mueller et al. 2022 (instant-ngp), arXiv:2201.05989, section 3; resolutions are rounded, to meet both ends.
     - `planes`: the product of bilinear features of (x, y), (x, z) and (y, z). Fridovich-Keil et al. 2023 (K-Planes),
-      arXiv:2301.10241, section 3.
+      arXiv:2301.10241, section 3. d is 3.
 
     Outside the unit cube a point has the features of the nearest point of the cube. Tables are drawn from `seed`:
     U(-1e-4, 1e-4), or as the authors of K-Planes do, U(.1, .5): a product of numbers near 0 would learn nothing.
@@ -62,19 +63,22 @@ class GridMapping(nn.Module):
     masks: Tensor
     offsets: Tensor
 
-    def __init__(self, name: str, *, seed: int = 0, **settings: int):
+    def __init__(self, name: str, *, dimension: int = 3, seed: int = 0, **settings: int):
         super().__init__()
-        self.name, self.settings = name, _checked(name, settings)
+        self.name, self.settings, self.dimension = name, _checked(name, settings), dimension
+        if dimension not in ((3,) if name == "planes" else (2, 3)):
+            raise ValueError(f"{name} takes no points of dimension {dimension}; choose another mapping")
+        spans = AXES[name] if dimension == 3 else ((0, 1),)  # the axes of each grid of a level
         channels, limit = self.settings["features_per_level"], 2 ** self.settings.get("log2_table", 62)
         strides, masks, offsets, rows, hashed = [], [], [], 0, 0
         for size in self.resolutions:
-            for axes in AXES[name]:
+            for axes in spans:
                 vertices = (size + 1) ** len(axes)
                 offsets.append(rows)
                 rows += min(vertices, limit)
                 if vertices > limit:  # the finest levels, so these come first and start at multiples of the limit
                     hashed += 1
-                    strides.append([prime - 2**32 if prime >= 2**31 else prime for prime in PRIMES])
+                    strides.append([prime - 2**32 if prime >= 2**31 else prime for prime in PRIMES[: len(axes)]])
                     masks.append(limit - 1)
                 else:
                     strides.append([(size + 1) ** power for power in range(len(axes))])
@@ -82,18 +86,13 @@ class GridMapping(nn.Module):
         if rows * channels > MAX_PARAMETERS:
             raise ValueError(f"{name} of {self.settings} has {rows * channels:,} numbers; at most {MAX_PARAMETERS:,}")
         self.hashed = hashed  # levels whose rows are shared
-        buffers = {"axes": AXES[name], "sizes": self.resolutions, "strides": strides, "masks": masks}
+        buffers = {"axes": spans, "sizes": self.resolutions, "strides": strides, "masks": masks}
         for key, value in (buffers | {"offsets": offsets}).items():
             tensor = torch.tensor(value, dtype=torch.int64 if key == "axes" else torch.int32)
             self.register_buffer(key, tensor, persistent=False)
         low, high = (0.1, 0.5) if name == "planes" else (-1e-4, 1e-4)
         generator = torch.Generator().manual_seed(seed)
         self.table = nn.Parameter(torch.empty(rows, channels).uniform_(low, high, generator=generator))
-
-    @property
-    def dimension(self) -> int:
-        """The number of input coordinates, 3."""
-        return 3
 
     @property
     def features(self) -> int:
@@ -108,7 +107,7 @@ class GridMapping(nn.Module):
         return [round(finest / growth**level) for level in range(levels)]
 
     def forward(self, points: UnitPoints) -> Features:
-        """points (n, 3), unit coordinates -> (n, features) float32.
+        """points (n, d), unit coordinates -> (n, features) float32.
 
         Gradients reach the table and, the slow way, points that require one.
         """
@@ -127,9 +126,9 @@ class GridMapping(nn.Module):
         return features
 
     def corners(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The corners of the cells around points (n, 3): rows of the table, int32, and weights, float32.
+        """The corners of the cells around points (n, d): rows of the table, int32, and weights, float32.
 
-        Both (c, grids, n): c corners a cell, 8 or 4; a grid is a level, or one of a level's three planes.
+        Both (c, grids, n): c corners a cell, 2^d, or 4 of planes; a grid is a level, or one of a level's three planes.
         """
         places = points.clamp(0, 1).T[self.axes] * self.sizes[:, None, None, None]
         places = places.flatten(0, 1)  # (grids, axes, n), in cells

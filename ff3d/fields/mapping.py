@@ -8,6 +8,7 @@ Frequency Functions in Low Dimensional Domains", arXiv:2006.10739.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +30,25 @@ class InputMapping(nn.Module):
     - `basic`, `positional`, `gaussian`: [sin(2 pi B x), cos(2 pi B x)] / sqrt(m), so that |gamma(x)| = 1.
     - `learned`: as `gaussian`, and training moves B too.
     - `lecture`: sin(2 pi B x), the sines alone and unscaled.
+
+    amplitudes (m,), a in the paper: what the sines and the cosines of each frequency are multiplied by, in place of
+    1 / sqrt(m); not saved with a field.
     """
 
     frequencies: Tensor
+    amplitudes: Tensor | None
     settings: dict[str, int] = {}  # noqa: RUF012  (it has none)
 
-    def __init__(self, name: str, frequencies: Tensor):
+    def __init__(self, name: str, frequencies: Tensor, amplitudes: Tensor | None = None):
         super().__init__()
         if name not in MAPPINGS:
             raise ValueError(f"unknown mapping {name!r}; known: {', '.join(MAPPINGS)}")
         if frequencies.ndim != 2 or frequencies.shape[1] < 1 or (name != "none" and len(frequencies) < 1):
             raise ValueError(f"frequencies must have shape (m, d), got {tuple(frequencies.shape)}")
+        if amplitudes is not None and amplitudes.shape != frequencies.shape[:1]:
+            raise ValueError(f"amplitudes must have shape ({len(frequencies)},), got {tuple(amplitudes.shape)}")
         self.name = name
+        self.register_buffer("amplitudes", amplitudes, persistent=False)
         if name == "learned":
             self.frequencies = nn.Parameter(frequencies.to(torch.float32))
         else:
@@ -74,7 +82,10 @@ class InputMapping(nn.Module):
         angles = (2 * math.pi) * (points @ self.frequencies.T)
         if self.name == "lecture":
             return angles.sin()
-        return torch.cat([angles.sin(), angles.cos()], dim=-1) / math.sqrt(len(self.frequencies))
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        if self.amplitudes is None:
+            return waves / math.sqrt(len(self.frequencies))
+        return waves * self.amplitudes.repeat(2)
 
     @torch.no_grad()
     def encode(self, points: UnitPoints, dtype: torch.dtype) -> Features:
@@ -86,13 +97,26 @@ class InputMapping(nn.Module):
             return self(points).to(dtype)
         m = len(self.frequencies)
         angular = (2 * math.pi * self.frequencies.T).contiguous()
+        gain: Any = 1 / math.sqrt(m) if self.amplitudes is None else self.amplitudes
         features = torch.empty(len(points), 2 * m, dtype=dtype)
         size = BLOCK * torch.get_num_threads()  # each operation waits for all threads once: few of them
         for rows, block in zip(features.split(size), points.to(torch.float32).split(size), strict=True):
             angles = block @ angular
-            rows[:, :m] = angles.sin().mul_(1 / math.sqrt(m))
-            rows[:, m:] = angles.cos_().mul_(1 / math.sqrt(m))
+            rows[:, :m] = angles.sin().mul_(gain)
+            rows[:, m:] = angles.cos_().mul_(gain)
         return features
+
+
+class RawCoordinates(InputMapping):
+    """`none` as in the notebooks of Tancik et al. 2020: x - `center` itself, not 2 x - 1."""
+
+    def __init__(self, dimension: int, center: float = 0.0):
+        super().__init__("none", torch.zeros(0, dimension))
+        self.center = center
+
+    def forward(self, points: UnitPoints) -> Features:
+        """points (n, d) -> (n, d) float32."""
+        return points.to(torch.float32) - self.center
 
 
 Mapping = InputMapping | GridMapping
@@ -126,7 +150,7 @@ def make_mapping(
     {'none': (5, 3), 'basic': (5, 6), 'positional': (5, 510), 'gaussian': (5, 512), 'hash': (5, 20)}
     """
     if name in GRID_MAPPINGS:
-        return GridMapping(name, seed=seed, **table)
+        return GridMapping(name, dimension=dimension, seed=seed, **table)
     if table:
         raise ValueError(f"{', '.join(table)}: settings of {', '.join(GRID_MAPPINGS)}, not of {name}")
     if dimension < 1 or count < dimension:

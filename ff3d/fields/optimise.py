@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ def learning_rate_factor(schedule: str, share: float) -> float:
     """The learning rate over its start, when `share` in [0, 1] of the budget is spent."""
     if schedule == "exponential":
         return float(0.01**share)  # a tenth every half: Tancik et al. 2020, 5,000 of 10,000 steps
+    if schedule == "constant":
+        return 1.0
     if schedule == "linear":
         return min(1.0, max(0.0, 2 - 2 * share))
     return min(1.0, share / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
@@ -100,6 +102,33 @@ class Adam:
             tensor.copy_(tensors[name])
 
 
+class GradientDescent:
+    """Plain gradient descent: what the theory of wide networks speaks of."""
+
+    def __init__(self, network: Network, rate: float):
+        self.rate = rate
+        self._parameters = list(network.parameters())
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of the last step."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters that have gradients by `rate` times those."""
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=self.rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing is kept between steps."""
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned: nothing."""
+
+
 class PoolCursor:
     """Which batch of which pool a step takes; pools are drawn when they are first needed.
 
@@ -150,22 +179,26 @@ def optimise(
     *,
     loss: Loss,
     evaluate: Callable[[], dict[str, float]] | None = None,
-    evaluations: int = 10,
+    evaluations: int | Sequence[float] = 10,
+    optimizer: Adam | GradientDescent | None = None,
     on_evaluation: Callable[[Progress], None] | None = None,
     checkpoint: Checkpoint | None = None,
     spent: float = 0.0,
     title: str = "",
 ) -> Progress:
-    """Fit `network` in place by Adam until the budget is spent or a signal comes (Ctrl-C, SIGTERM, SIGHUP).
+    """Fit `network` in place until the budget is spent or a signal comes (Ctrl-C, SIGTERM, SIGHUP).
 
     draw: see `PoolCursor`.  loss: (output, targets) -> a scalar tensor.
-    evaluate: named held-out scores, queried `evaluations` times over the budget; its time is not part of the budget.
+    evaluate: named held-out scores, queried `evaluations` times over the budget, or at those shares of it, ascending;
+    its time is not part of the budget.  optimizer: by default Adam.
     checkpoint: where the state of the unfinished fit is kept; one that is there already is resumed.
     spent: seconds of the budget that preparing the labels took before.  title: of a progress bar; "" for none.
     Raises FitError if the loss is no longer finite, if nothing of the seconds is left for a first step, or if the
     checkpoint belongs to other settings.
     """
-    device, optimizer = network.device, Adam(network, config)
+    device, optimizer = network.device, optimizer or Adam(network, config)
+    moments = [(i + 1) / evaluations for i in range(evaluations)] if isinstance(evaluations, int) else [*evaluations]
+    moments.append(1.0)
     base_rate = optimizer.rate
     progress = Progress(seconds=spent, labelling=spent)
     if checkpoint is not None:
@@ -201,7 +234,7 @@ def optimise(
             progress.seconds = time.perf_counter() - begun
             if bar:
                 bar.show(done())
-            evaluation_due = share() >= min(1.0, (len(progress.history) + 1) / evaluations)
+            evaluation_due = share() >= min(1.0, moments[min(len(progress.history), len(moments) - 1)])
             checkpoint_due = checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
             if evaluation_due or checkpoint_due:
                 if device.type == "cuda":

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,6 +19,7 @@ from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.statistics import curve, sweep
 from ff3d.studies.study import Study
 from ff3d.views.color import to_srgb
+from ff3d.views.pages import apart, base64_of, rendered, round_steps, script_data
 from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
 from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, noted, provenance
 
@@ -55,20 +52,12 @@ def write_page(study: Study) -> Path:
     beside it and meshes from the first seed's run folders; those that are absent are left out. Meshes are shown with
     at most 60,000 faces, fewer if there are many meshes; the numbers are those of the meshes as they were extracted.
     """
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["csp_hash"] = _hash
-    template = environment.from_string((files("ff3d.views") / "templates" / "page.html").read_text(encoding="utf-8"))
     plan, meshes = study.plan, study.meshes
     pictures = [(mesh, name, study.folder / f"{mesh}{name}.png") for mesh in meshes for name in ("", "-cuts")]
-    scenes = json.dumps(_scenes(study)).replace("<", "\\u003c")  # nothing in it can end the script element
     tables = [("All meshes", cells(study))] if len(meshes) != 1 else []
     tables += [(mesh, cells(study, mesh)) for mesh in meshes]
-    text = template.render(
+    text = rendered(
+        "page.html",
         study=study,
         title=", ".join(meshes),
         columns=COLUMNS,
@@ -78,27 +67,18 @@ def write_page(study: Study) -> Path:
         notes=noted(study),
         legend=LEGEND,
         names=["ground truth", *plan.variants],
-        pictures=[(mesh, name, _base64(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
+        pictures=[(mesh, name, base64_of(path.read_bytes())) for mesh, name, path in pictures if path.exists()],
         charts=_charts(study),
         provenance=provenance(study),
         csv="data:text/csv;charset=utf-8," + quote(csv_table(study.rows)),
         latex="data:text/x-tex;charset=utf-8," + quote(latex_table(study)),
         percent=f"{100 * SCALE:g}%",
-        scenes=Markup(scenes),  # noqa: S704  (escaped above)
+        scenes=script_data(_scenes(study)),
     )
     page = study.folder / "report.html"
     write_text(page, text)
     study.storage.send(page.name)
     return page
-
-
-def _hash(text: str) -> str:
-    """The source of a Content-Security-Policy that allows this script and no other."""
-    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _scenes(study: Study) -> list[dict[str, Any]]:
@@ -154,12 +134,12 @@ def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = N
         "shown": len(triangles),
         "low": low.tolist(),
         "extent": extent.tolist(),
-        "positions": _base64(np.rint(inside_box[which] * 65535).astype("<u2").tobytes()),
-        "normals": _base64(normals.tobytes()),
-        "indices": _base64(triangles.astype("<u4").tobytes()),
+        "positions": base64_of(np.rint(inside_box[which] * 65535).astype("<u2").tobytes()),
+        "normals": base64_of(normals.tobytes()),
+        "indices": base64_of(triangles.astype("<u4").tobytes()),
     }
     if error is not None:
-        packed["colors"] = _base64(np.rint(255 * to_srgb(error_color(error))).astype(np.uint8)[which].tobytes())
+        packed["colors"] = base64_of(np.rint(255 * to_srgb(error_color(error))).astype(np.uint8)[which].tobytes())
     return packed
 
 
@@ -254,7 +234,7 @@ def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool)
         marks = sorted(set(places)) if len(set(places)) <= 8 else [min(places), max(places)]
     else:
         low, high = 0.0, max(places) or 1.0
-        marks = _round_steps(high)
+        marks = round_steps(high)
 
     def across(at: float) -> float:
         return 100 * ((math.log(at) if logarithmic else at) - low) / (high - low)
@@ -278,28 +258,8 @@ def _chart(kind: str, against: str, lines: Sequence[Line], *, logarithmic: bool)
             for line in lines
         ],
         "ticks": [(f"{it:g}", _height(it, bottom, top)) for it in TICKS if under <= it <= over],
-        "marks": _apart([(f"{at:g}", across(at)) for at in marks]),
+        "marks": apart([(f"{at:g}", across(at)) for at in marks]),
     }
-
-
-def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The marks of an axis without those whose text would overlap with the one before."""
-    kept = marks[:1]
-    for text, at in marks[1:]:
-        if at - kept[-1][1] > 12:
-            kept.append((text, at))
-    return kept
-
-
-def _round_steps(end: float) -> list[float]:
-    """Three to seven round numbers from 0 to `end`.
-
-    >>> _round_steps(20.0)
-    [0.0, 5.0, 10.0, 15.0, 20.0]
-    """
-    power = 10.0 ** math.floor(math.log10(end))
-    step = next(share * power for share in (0.2, 0.5, 1.0, 2.0) if end / (share * power) < 6)
-    return [float(f"{index * step:.6g}") for index in range(int(end / step * (1 + 1e-9)) + 1)]
 
 
 def _height(value: float, bottom: float, top: float) -> float:

@@ -34,3 +34,36 @@ def test_ntk_prints_a_table_with_the_predicted_order(capsys):
 def test_what_has_no_kernel_is_refused_in_one_line(caplog, arguments, says):
     assert main(["ntk", *arguments]) == 1
     assert says in caplog.records[-1].message
+
+
+TINY = ["--size", "32", "--steps", "20", "--device", "cpu"]
+
+
+def test_image_compares_mappings_and_says_where_its_results_lie(tmp_path, capsys):
+    chosen = ["--mappings", "none", "gaussian", "--scales", "1"]
+    assert main(["image", "text-0", *chosen, *TINY, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "resized to 32 x 32" in said
+    assert [line.split()[0] for line in said.splitlines() if line[:4] in ("none", "gaus")] == ["none"] + [
+        "gaussian"
+    ] * 2
+    assert said.endswith(f"results: {tmp_path / 'out'}   report: {tmp_path / 'out' / 'report.html'}\n")
+    assert {"truth.png", "none.png", "gaussian-1.png", "rows.json", "report.html"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.png"], "nowhere.png: no such file; give a picture, or a name: astronaut"),
+        ([__file__], "not a picture"),
+        (["camera", "--max-memory", "0.001"], "megapixels take"),
+        (["camera", "--mappings", "planes", "--steps", "1"], "planes are of three dimensions"),
+        (["camera", "--steps", "1", "--seconds", "1"], "not both"),
+    ],
+)
+def test_what_cannot_be_fitted_to_is_refused_in_one_line(tmp_path, caplog, arguments, says):
+    assert main(["image", *arguments, "--out", str(tmp_path)]) == 1
+    assert says in caplog.records[-1].message
+    assert not list(tmp_path.iterdir())

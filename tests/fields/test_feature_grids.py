@@ -225,3 +225,23 @@ def test_unnamed_settings_are_the_defaults(name):
 def test_wrong_settings_say_what_is_right(name, settings, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         GridMapping(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["grid", "hash"])
+def test_in_the_plane_they_are_what_they_are_in_a_layer_of_space(name):
+    flat, deep = (GridMapping(name, dimension=d, levels=2, coarsest=3, finest=7, features_per_level=2) for d in (2, 3))
+    with torch.no_grad():
+        flat.table.normal_(generator=torch.Generator().manual_seed(0))
+    for size, start, below in zip(flat.resolutions, flat.offsets.tolist(), deep.offsets.tolist(), strict=True):
+        layer = (size + 1) ** 2
+        deep.table.data[below : below + layer] = flat.table.data[start : start + layer]
+    x = points(200)[:, :2]
+    at_the_bottom = torch.cat([x, torch.zeros(len(x), 1)], dim=1)
+    torch.testing.assert_close(flat(x), deep(at_the_bottom))
+    assert (flat.dimension, deep.dimension) == (2, 3)
+
+
+@pytest.mark.parametrize(("name", "dimension"), [("planes", 2), ("hash", 1), ("grid", 4)])
+def test_tables_of_other_dimensions_are_refused(name, dimension):
+    with pytest.raises(ValueError, match=f"{name} takes no points of dimension {dimension}"):
+        GridMapping(name, dimension=dimension)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ff3d.fields.mapping import MAPPINGS, InputMapping, make_mapping
+from ff3d.fields.mapping import MAPPINGS, InputMapping, RawCoordinates, make_mapping
 
 PAIRED = ("basic", "positional", "gaussian")
 
@@ -120,3 +120,31 @@ def test_wrong_arguments_say_what_is_right(arguments, says):
 def test_frequencies_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"shape \(m, d\)"):
         InputMapping("gaussian", torch.zeros(3))
+
+
+@given(dimension=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_amplitudes_weigh_the_cosines_of_the_kernel(dimension, seed):
+    frequencies = torch.randn(7, dimension, generator=torch.Generator().manual_seed(seed))
+    amplitudes = torch.rand(7, generator=torch.Generator().manual_seed(seed + 1))
+    mapping = InputMapping("gaussian", frequencies, amplitudes)
+    x, y = points(20, dimension, seed), points(20, dimension, seed + 1)
+    expected = torch.cos(2 * math.pi * (x - y) @ frequencies.T) @ amplitudes**2
+    torch.testing.assert_close((mapping(x) * mapping(y)).sum(dim=1), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(mapping.encode(x, torch.float32), mapping(x), rtol=0, atol=1e-5)
+    assert "amplitudes" not in mapping.state_dict()
+
+
+def test_amplitudes_of_one_over_the_root_are_what_a_mapping_has_without_any():
+    mapping = make_mapping("gaussian", count=16)
+    same = InputMapping("gaussian", mapping.frequencies, torch.full((16,), 0.25))
+    assert torch.equal(same.encode(points(50, 3), torch.float32), mapping.encode(points(50, 3), torch.float32))
+    with pytest.raises(ValueError, match=r"amplitudes must have shape \(16,\), got \(4,\)"):
+        InputMapping("gaussian", mapping.frequencies, torch.ones(4))
+
+
+def test_raw_coordinates_are_the_points_themselves():
+    x = points(20, 2)
+    mapping = RawCoordinates(2, center=0.5)
+    assert torch.equal(mapping(x), x - 0.5)
+    assert torch.equal(mapping.encode(x, torch.float32), x - 0.5)
+    assert (mapping.features, mapping.name) == (2, "none")

@@ -1,13 +1,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from ff3d.fields.config import GRID_MAPPINGS, OptimiserConfig
+from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.network import Network
-from ff3d.fields.optimise import Adam
+from ff3d.fields.optimise import Adam, GradientDescent, Pool, optimise
 
 CONFIG = OptimiserConfig()
 
@@ -64,3 +65,29 @@ ff3d.fit(trimesh.creation.icosphere(), "none", steps=2, width=16, depth=1, batch
 assert "torch.optim" in sys.modules and "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_fit_is_evaluated_at_the_shares_that_are_given_and_at_the_end():
+    def steps(evaluations):
+        points = np.random.default_rng(0).random((16, 3)).astype(np.float32)
+        config = OptimiserConfig(batch_size=16, pool_size=16)
+        draw = lambda index, count: Pool(points, points[:, :1])  # noqa: E731
+        loss = torch.nn.functional.mse_loss
+        progress = optimise(network("none"), draw, config, Budget(steps=40), loss=loss, evaluations=evaluations)
+        return [row["step"] for row in progress.history]
+
+    assert steps((0.05, 0.1, 0.5, 1.0)) == [2, 4, 20, 40]
+    assert steps((0.5,)) == [20, 40]
+    assert steps(4) == [10, 20, 30, 40]
+
+
+def test_gradient_descent_is_a_step_along_the_gradient():
+    one = network("gaussian")
+    before = [parameter.detach().clone() for parameter in one.parameters()]
+    descent = GradientDescent(one, 0.1)
+    descent.clear_gradients()
+    set_gradients(one, 0)
+    descent.step()
+    for old, parameter in zip(before, one.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), old - 0.1 * parameter.grad)
+    assert descent.state() == {}
