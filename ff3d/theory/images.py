@@ -31,7 +31,7 @@ from ff3d.fields.config import (
 )
 from ff3d.fields.mapping import InputMapping, Mapping, RawCoordinates, build_mapping
 from ff3d.fields.network import Network, resolve_device
-from ff3d.fields.optimise import Pool, optimise
+from ff3d.fields.optimise import Draw, Pool, optimise
 from ff3d.geometry.arrays import Singles
 from ff3d.theory.pictures import Picture, PictureError, fitted_to, load_picture, psnr, ssim
 
@@ -61,7 +61,7 @@ class ImageConfig:
     """Adam's at the start; None for the mapping's own"""
     schedule: Schedule = "cosine"
     batch_size: int | None = BATCH
-    """pixels in a step; None for all"""
+    """pixels in a step; None, or more than there are, for all"""
     held_out: bool = True
     """train on the even pixels alone (every second of every second row), and test on the odd ones"""
     notebook: bool = False
@@ -77,7 +77,7 @@ class ImageConfig:
         check_settings(self, positive=("size", "batch_size", "learning_rate"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """The picture at a moment of the fit: bytes (h, w, 3), and its row of scores."""
 
@@ -85,7 +85,7 @@ class Snapshot:
     row: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageFit:
     """What `fit_image` returns. picture: the truth, as fitted.  snapshots: at `MOMENTS`, the last one at the end."""
 
@@ -190,7 +190,9 @@ SETTINGS |= dict.fromkeys(("learning_rate", "batch_size", "size", "seed", "devic
 
 def mappings_of(preset: str) -> tuple[MappingName, ...]:
     """The mappings that a preset compares unless others are named."""
-    return {"lecture": ("none", "lecture"), "fast": (*PAPER_MAPPINGS, "hash")}.get(preset, PAPER_MAPPINGS)  # type: ignore[return-value]
+    if preset == "lecture":
+        return "none", "lecture"
+    return (*PAPER_MAPPINGS, "hash") if preset == "fast" else PAPER_MAPPINGS
 
 
 def coordinates(height: int, width: int) -> Singles:
@@ -258,14 +260,7 @@ def fit_image(
         precision=precision,
         seed=config.seed,
     ).to(device)
-    draw, count = _training_pixels(truth.pixels, config)
-    optimiser = OptimiserConfig(
-        batch_size=count,
-        learning_rate=config.learning_rate,
-        schedule=config.schedule,
-        pool_size=count if config.batch_size is None else 64 * count,
-        passes=EVERY_BATCH if config.batch_size is None else 1,
-    )
+    pixels, optimiser = _training_pixels(truth.pixels, config)
     snapshots: list[Snapshot] = []
 
     def evaluate() -> dict[str, float]:
@@ -278,7 +273,7 @@ def fit_image(
 
     progress = optimise(
         network,
-        draw,
+        pixels,
         optimiser,
         config.budget,
         loss=half_square,
@@ -288,7 +283,7 @@ def fit_image(
     )
     if not progress.finished:
         evaluate()
-        progress.record(count, {})
+        progress.record(optimiser.batch_size, {})
     taken = [
         replace(it, row={"step": at["step"], "seconds": at["seconds"], "loss": at["loss"]} | it.row)
         for it, at in zip(snapshots, progress.history, strict=True)
@@ -334,8 +329,8 @@ def half_square(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def to_bytes(pixels: Singles) -> NDArray[np.uint8]:
-    """Pixels in [0, 1] to 0..255."""
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    """Pixels in [0, 1] to 0..255; what is not a number, of a fit that diverges, is black."""
+    return np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
 
 
 def _mapping(config: ImageConfig) -> Mapping:
@@ -354,18 +349,21 @@ def _even(pixels: Singles, config: ImageConfig) -> Singles:
     return pixels[::2, ::2] if config.held_out else pixels
 
 
-def _training_pixels(pixels: Singles, config: ImageConfig) -> tuple[Any, int]:
-    """What draws pools for `optimise`, and the batch size: all of the training pixels, or a batch of random ones."""
+def _training_pixels(pixels: Singles, config: ImageConfig) -> tuple[Draw, OptimiserConfig]:
+    """What draws pools for `optimise`, and its settings: all of the training pixels, or batches of random ones."""
     places = _even(coordinates(*pixels.shape[:2]).reshape(*pixels.shape[:2], 2), config).reshape(-1, 2)
-    colors = np.ascontiguousarray(_even(pixels, config).reshape(-1, 3))
-    if config.batch_size is None:
-        return lambda index, count: Pool(np.ascontiguousarray(places), colors), len(places)
+    whole = Pool(np.ascontiguousarray(places), np.ascontiguousarray(_even(pixels, config).reshape(-1, 3)))
+    rate, schedule = config.learning_rate, config.schedule
+    if config.batch_size is None or config.batch_size >= len(places):
+        count = len(places)
+        return lambda _, __: whole, OptimiserConfig(count, rate, schedule, pool_size=count, passes=EVERY_BATCH)
 
     def draw(index: int, count: int) -> Pool:
         chosen = np.random.default_rng([config.seed, index]).integers(0, len(places), count)
-        return Pool(places[chosen], colors[chosen])
+        return Pool(whole.points[chosen], whole.targets[chosen])
 
-    return draw, config.batch_size
+    batch = config.batch_size
+    return draw, OptimiserConfig(batch, rate, schedule, pool_size=64 * batch, passes=1)
 
 
 def _available_memory() -> int:

@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from ff3d.geometry.arrays import Floats, Singles
 
 # Photographs inside scikit-image's wheel (its skimage/data/README.txt has the licences); nothing is downloaded.
-PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "motorcycle_left", "rocket")
-PHOTOGRAPHS += ("brick", "grass", "gravel", "hubble_deep_field", "ihc", "moon", "retina")
+PHOTOGRAPHS = (
+    *("astronaut", "camera", "chelsea", "coffee", "motorcycle_left", "rocket"),
+    *("brick", "grass", "gravel", "hubble_deep_field", "ihc", "moon", "retina"),
+)
 TEXTS = "text-0, text-1, ..."
 SMALLEST = 8  # pixels a side: SSIM compares windows of 7
 TEXT_SIZE = 512
@@ -30,7 +32,7 @@ class PictureError(ValueError):
     """A picture that cannot be used; the message says why, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """pixels: (h, w, 3) float32 in [0, 1].  notes: what was changed to make them so."""
 
@@ -161,7 +163,7 @@ def text_picture(seed: int, size: int = TEXT_SIZE) -> Picture:
         word = "".join(rng.choice(list(LETTERS), int(rng.integers(2, 10))))
         font = ImageFont.load_default(float(size * rng.uniform(0.03, 0.16)))
         draw.text((rng.uniform(-0.1, 0.9) * size, rng.uniform(-0.05, 0.95) * size), word, fill=_color(rng), font=font)
-    return Picture(f"text-{seed}", np.asarray(image, dtype=np.float32) / 255)
+    return Picture(f"text-{seed}", np.asarray(image, dtype=np.float32) / np.float32(255))
 
 
 def _color(rng: np.random.Generator) -> tuple[int, int, int]:
@@ -198,7 +200,7 @@ def _resized(pixels: Singles, height: int, width: int) -> Singles:
 def psnr(picture: Singles, truth: Singles) -> float:
     """Peak signal-to-noise ratio of pixels in [0, 1], any shape, in decibels: -10 log10 of the mean square error."""
     error = float(np.mean((np.asarray(picture, dtype=np.float64) - truth) ** 2))
-    return -10 * math.log10(error) if error > 0 else math.inf
+    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def ssim(picture: Singles, truth: Singles) -> float:

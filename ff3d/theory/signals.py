@@ -29,7 +29,7 @@ Distribution = Literal["gaussian", "uniform", "laplacian", "log-uniform"]
 DISTRIBUTIONS: tuple[Distribution, ...] = ("gaussian", "uniform", "laplacian", "log-uniform")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signal:
     """places (n,) in [0, 1) and values (n,) in [-0.5, 0.5]; every `step`-th is trained on, the others are tested."""
 
@@ -66,7 +66,7 @@ def random_signal(power: float = 1.0, *, seed: int = 0, trained: int = TRAINED, 
     return Signal(np.arange(count) / count, values, step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SignalFit:
     """What `fit_signal` returns.
 

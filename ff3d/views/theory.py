@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def _page(
         ]
         for fit, row in zip(fits, rows, strict=True)
     ]
-    mappings = [fit.config.mapping.name for fit in firsts]
+    mappings: list[str] = [fit.config.mapping.name for fit in firsts]
     swept = {name: _by_scale(fits, name) for name in mappings}
     swept = {name: found for name, found in swept.items() if len(found) > 1}
     sweeps = [[_sweep_frame(fit, part) for fit in found] for found in swept.values()]
@@ -134,7 +134,7 @@ def _page(
     )
 
 
-def _charts(firsts: list[ImageFit], swept: dict[str, list[ImageFit]]) -> list[dict[str, Any]]:
+def _charts(firsts: list[ImageFit], swept: Mapping[str, list[ImageFit]]) -> list[dict[str, Any]]:
     """PSNR against steps and against scale; energy missing against frequency."""
     charts = []
     for key in ("psnr_test", "psnr_train"):
@@ -308,9 +308,7 @@ def _losses(fits: Sequence[SignalFit]) -> Section:
     for name in ("test", "train"):
         lines = [(fit.title, list(zip(fit.steps, getattr(fit, name), strict=True))) for fit in fits]
         charts.append(line_chart(f"mean square error, {name},", "steps", lines, log_x=True, log_y=True))
-    text = (
-        "Too slow a falloff fills the gaps between trained points with noise; too fast a one misses high frequencies."
-    )
+    text = "Too slow a falloff puts noise between trained points; too fast a one lacks high frequencies."
     return Section("Loss", charts, text=text)
 
 

@@ -67,3 +67,32 @@ def test_what_cannot_be_fitted_to_is_refused_in_one_line(tmp_path, caplog, argum
     assert main(["image", *arguments, "--out", str(tmp_path)]) == 1
     assert says in caplog.records[-1].message
     assert not list(tmp_path.iterdir())
+
+
+def test_signal_fits_each_falloff_and_writes_a_page(tmp_path, capsys):
+    options = ["--falloffs", "1", "none", "--steps", "4", "--stds", "8", "--out", str(tmp_path)]
+    assert main(["signal", *options]) == 0
+    said = capsys.readouterr().out
+    assert "p = 1" in said
+    assert "no mapping" in said
+    assert said.count("best at a standard deviation") == 4
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["mapping"] for row in rows["falloffs"]] == ["p = 1", "no mapping"]
+    assert len(rows["sparse"]) == 4
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<svg viewBox="-12') == 7
+    assert "<script" not in page
+    assert "://" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--falloffs", "fast"], "falloffs must be numbers, inf or none, got 'fast'"),
+        (["--steps", "0"], "steps must be positive"),
+        (["--power", "nan"], "finite power"),
+    ],
+)
+def test_a_signal_out_of_range_is_refused_in_one_line(tmp_path, caplog, arguments, says):
+    assert main(["signal", *arguments, "--out", str(tmp_path)]) == 1
+    assert says in caplog.records[-1].message

