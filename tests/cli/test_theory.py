@@ -69,6 +69,7 @@ def test_what_cannot_be_fitted_to_is_refused_in_one_line(tmp_path, caplog, argum
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_signal_fits_each_falloff_and_writes_a_page(tmp_path, capsys):
     options = ["--falloffs", "1", "none", "--steps", "4", "--stds", "8", "--out", str(tmp_path)]
     assert main(["signal", *options]) == 0
