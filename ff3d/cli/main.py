@@ -18,7 +18,7 @@ from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCom
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand
 from ff3d.cli.theory import ImageCommand, NtkCommand, SignalCommand
 from ff3d.cli.watertight import WatertightCommand
-from ff3d.geometry.cores import take_process
+from ff3d.geometry.cores import configure_process
 
 log = logging.getLogger("ff3d")
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command = _parse(arguments, prog, only)
-        take_process()
+        configure_process()
         return command()
     except KeyboardInterrupt:
         log.error("%s: interrupted", prog)

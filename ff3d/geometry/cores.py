@@ -91,7 +91,7 @@ def limited_threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def narrowed() -> Iterator[None]:
+def limited_affinity() -> Iterator[None]:
     """Within it this thread may use no more than `threads()` processors.
 
     For the first use of libraries that can be told their number of threads in no other way: they count processors
@@ -127,14 +127,14 @@ def _start_embree() -> None:
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 
-    with narrowed():
+    with limited_affinity():
         scene, ray = EmbreeScene(), np.eye(3, dtype=np.float32)[:1]
         TriangleMesh(scene, np.eye(3, dtype=np.float32)[None])
         scene.run(ray, ray)
 
 
-def take_process(count: int | None = None) -> None:
-    """What a process does first that is ff3d's own, a command or a worker: `count` threads, short waits, its memory."""
+def configure_process(count: int | None = None) -> None:
+    """Configure a process of ff3d's own, a command or a worker: `count` threads, short waits, reused memory."""
     shorten_waits()
     limit_threads(count)
     keep_freed_memory()

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ff3d.files import write_text
-from ff3d.geometry.cores import limited_threads, take_process, threads
+from ff3d.geometry.cores import configure_process, limited_threads, threads
 from ff3d.progress import Interrupt, block_signals
 from ff3d.studies.remote import Storage
 
@@ -252,7 +252,7 @@ _interruption = _Interruption()
 
 def _begin(count: int, presses: Any) -> None:
     """What a worker does first: it takes its share of the cores, and listens to this process."""
-    take_process(count)
+    configure_process(count)
     _interruption.listen(presses)
 
 

@@ -11,8 +11,8 @@ from ff3d.geometry.cores import (
     VARIABLES,
     WAITING,
     limit_threads,
+    limited_affinity,
     limited_threads,
-    narrowed,
     processors,
     threads,
 )
@@ -123,10 +123,10 @@ def test_affinity_counts_and_is_narrowed_only_for_a_while(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # set where tests run side by side
     allowed = os.sched_getaffinity(0)
     with limited_threads(1):
-        with narrowed():
+        with limited_affinity():
             assert len(os.sched_getaffinity(0)) == processors() == 1
         assert os.sched_getaffinity(0) == allowed
-    with narrowed():
+    with limited_affinity():
         assert os.sched_getaffinity(0) == allowed
 
 
