@@ -102,9 +102,12 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
         return LabelledShape(points.surface, points, name or "cloud", sha256, (*strays, *points.notes), shape)
     mesh, strays = without_strays(shape)
     judge = WindingNumberOracle(mesh)
-    mesh, sheets = without_sheets(mesh, judge)
-    if sheets:
-        judge = WindingNumberOracle(mesh)
+    sheets: tuple[str, ...] = ()
+    while True:  # in the smaller box of what is left, the next ones are seen more closely
+        mesh, found = without_sheets(mesh, judge)
+        if not found:
+            break
+        judge, sheets = WindingNumberOracle(mesh), (*sheets, *found)
     oracle: Any = judge if kind in ("auto", "winding") else ORACLES[kind](mesh)
     for note in () if inspecting else (*strays, *sheets):
         log.warning("%s", note)
