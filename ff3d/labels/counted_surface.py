@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Corners, Floats, Ints
+from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import centered, groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
@@ -19,12 +19,11 @@ from ff3d.geometry.triangles import (
     components,
     cross_products,
     has_area,
-    longest_edges,
     merge_exactly,
     signed_volumes,
     unit_vectors,
 )
-from ff3d.labels.repair import SETTLED
+from ff3d.labels.repair import SETTLED, Winding
 from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
 from ff3d.shapes.mesh import parts_apart
 from ff3d.shapes.point_cloud import FEWEST, PointCloud
@@ -36,7 +35,8 @@ SAMPLES = 32  # faces of a part that are queried
 NAMED = 5  # strays that are named one by one
 ROUNDS = 64  # of sheets at the edge of the box
 LIFT = 2e-5  # sides of the unit cube: how far from a face its two sides are queried
-CLOSEST = 1e-6  # the same of thin faces: closer to one as long as the cube float64 has no digits for its solid angle
+CLOSEST = 1e-6  # the same for the exact sum: closer to a face as long as the cube it lacks digits of the solid angle
+FEW = 0.125  # the share of the points about a sheet that may lie next to something else
 SLIVER = 0.01  # the area of faces, over the square of their box's longest side, under which they are thin
 STRAY, MAIN = 0.5, 0.9  # of a cloud: sizes of its main part; the share of the points that are in that
 
@@ -146,16 +146,14 @@ def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple
         if patch not in counts:
             rows = np.flatnonzero(patches == patch)
             sample = faces[_spread(rows)]
-            counts[patch] = _closed(vertices, faces[rows]) or not (
-                _no_side_differs(vertices, sample, oracle)
-                or (_thin(vertices, faces[rows]) and _no_side_differs(vertices, sample, oracle, exact=True))
+            counts[patch] = _closed(vertices, faces[rows]) or not _no_side_differs(
+                vertices, sample, oracle, thin=_thin(vertices, faces[rows])
             )
         return counts[patch]
 
     for _ in range(ROUNDS):
         found: set[int] = set()
         for at in _outermost(vertices, faces, kept):
-            # libigl's tree, which has the digits of float32, may be wrong about slivers
             if not (_thin(vertices, faces[at]) or _no_side_differs(vertices, faces[_spread(at)], oracle)):
                 continue  # the usual case: the rest is looked at in sheets alone
             patches = patches if len(patches) else _patches(vertices, faces)
@@ -187,36 +185,34 @@ def _spread(rows: Ints) -> Ints:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(np.int64))]
 
 
-def _no_side_differs(vertices: Floats, faces: Ints, oracle: WindingNumberOracle, *, exact: bool = False) -> bool:
+def _no_side_differs(vertices: Floats, faces: Ints, oracle: WindingNumberOracle, *, thin: bool = False) -> bool:
     """Whether faces (f, 3), which have area, have outside on both sides, or inside, wherever that is evaluated.
 
     That is in the middle of each face, and where there are few of them at other points too: one that reaches out of a
-    solid may have its middle inside.  exact: by the sum in float64, close to faces that are thin; slow.
+    solid may have its middle inside.  thin: whether the patch of the faces is.
     """
     corners = vertices[faces]
     offsets = corners - corners[:, :1]
     size = np.abs(offsets).max(axis=(1, 2), keepdims=True)
     others = np.random.default_rng(0).dirichlet((1.0, 1.0, 1.0), SAMPLES // len(faces))
     places = np.concatenate([np.full((1, 3), 1 / 3), others])
-    points = corners[:, :1] + np.einsum("pk,fkd->fpd", places, offsets)
-    lift = np.full((len(faces), 1, 1), LIFT)
-    if exact:  # from ten times its width a face is hardly seen
-        lift = np.clip(10 * (_widths(corners) / oracle.cube.scale)[:, None, None], CLOSEST, LIFT)
-    step = unit_vectors(cross_products(offsets / size))[:, None] * (lift * oracle.cube.scale)
-    both = np.stack([points + step, points - step]).reshape(-1, 3)
-    number = (oracle.exact_winding_number(both) if exact else oracle.winding_number(both)).reshape(2, -1)
-    middle = number.mean(axis=0)
-    # about a sheet in a solid the mean is a whole number; between two sheets a side would be outside
-    within = (np.abs(middle - np.rint(middle)) < SETTLED) & (number.min(axis=0) > SETTLED)
-    return bool((within | (middle < SETTLED)).all())
+    points = (corners[:, :1] + np.einsum("pk,fkd->fpd", places, offsets)).reshape(-1, 3)
+    normals = np.repeat(unit_vectors(cross_products(offsets / size)), len(places), axis=0)
 
+    def differ(rows: Bools, number: Winding, lift: float) -> Bools:
+        step = normals[rows] * (lift * oracle.cube.scale)
+        sides = number(np.concatenate([points[rows] + step, points[rows] - step])).reshape(2, -1)
+        middle = sides.mean(axis=0)
+        # about a sheet in a solid the mean is a whole number; between two sheets a side would be outside
+        within = (np.abs(middle - np.rint(middle)) < SETTLED) & (sides.min(axis=0) > SETTLED)
+        return ~within & (middle >= SETTLED)
 
-def _widths(corners: Corners) -> Floats:
-    """The height (f,) of triangles (f, 3, 3) over their longest side."""
-    longest = longest_edges(corners)
-    local = (corners - corners[:, :1]) / longest[:, None, None]
-    widths: Floats = np.linalg.norm(cross_products(local), axis=1) * longest
-    return widths
+    found = differ(np.ones(len(points), dtype=bool), oracle.winding_number, LIFT)
+    # a few may lie next to the surface of what the sheet runs through; and the tree of libigl, which has the digits of
+    # float32, may be wrong about all of a sliver
+    if found.any() and (thin or found.mean() <= FEW):
+        found[found] = differ(found.copy(), oracle.exact_winding_number, CLOSEST)
+    return not found.any()
 
 
 def _thin(vertices: Floats, faces: Ints) -> bool:
