@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ff3d.fields.config import PAPER_MAPPINGS
-from ff3d.geometry.cores import take_process
+from ff3d.geometry.cores import configure_process
 from ff3d.studies.statistics import interval
 from ff3d.theory.images import PUBLISHED, fit_image
 from ff3d.theory.pictures import PHOTOGRAPHS
@@ -67,7 +67,7 @@ def main() -> None:
     if options.table:
         print(table(rows_of(path)))
         return
-    take_process()
+    configure_process()
     options.out.mkdir(parents=True, exist_ok=True)
     for picture in options.pictures:
         for mapping in options.mappings:
