@@ -7,7 +7,8 @@ learned, by plain gradient descent, as the theory of wide networks has it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from ff3d.fields.mapping import InputMapping, RawCoordinates
 from ff3d.fields.network import Network
 from ff3d.fields.optimise import Adam, GradientDescent, Pool, optimise
 from ff3d.geometry.arrays import Floats
+from ff3d.theory.dynamics import LinearizedTraining, tangent_kernel
 
 TRAINED, BETWEEN = 32, 8  # points trained on; of 8 neighbouring points one is
 RATE = 1e-5  # of gradient descent, on half the sum of squares
@@ -72,6 +74,7 @@ class SignalFit:
 
     steps (k,): when the fit was measured.  train, test (k,): mean square errors.  bands (k, f): |FFT| of the error at
     the trained points, frequency 0 to half their number.  values (n,): the network at the end, at every place.
+    predicted: train and test (k,), from the network's own tangent kernel before the first step; None where Adam trains.
     """
 
     signal: Signal
@@ -84,6 +87,7 @@ class SignalFit:
     values: Floats
     seconds: float
     interrupted: bool = False
+    predicted: tuple[list[float], list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A row of plain values."""
@@ -98,7 +102,7 @@ class SignalFit:
             "test_curve": self.test,
             "bands": self.bands.tolist(),
             "values": self.values.tolist(),
-        }
+        } | ({"train_predicted": self.predicted[0], "test_predicted": self.predicted[1]} if self.predicted else {})
 
 
 def falloff_mapping(falloff: float | None, count: int = TRAINED // 2) -> InputMapping:
@@ -153,7 +157,35 @@ def fit_signal(
     signal = random_signal(power, seed=seed) if signal is None else signal
     network = signal_network(falloff_mapping(falloff), width=width, depth=depth, seed=seed)
     title = falloff_title(falloff)
-    return _fitted(signal, network, GradientDescent(network, rate), steps, title=title, progress_bar=progress_bar)
+    training = predicted_training(network, signal, rate)
+    fit = _fitted(signal, network, GradientDescent(network, rate), steps, title=title, progress_bar=progress_bar)
+    return replace(fit, predicted=training(fit.steps))
+
+
+def predicted_training(
+    network: Network, signal: Signal, rate: float
+) -> Callable[[Sequence[int]], tuple[list[float], list[float]]]:
+    """Mean square errors, trained and tested, that gradient descent will have after so many steps, as a function.
+
+    From the network's tangent kernel as it is now: equations 3 and 4 of Tancik et al. 2020, at this width.
+    """
+    places = signal.places[:, None]
+    with torch.no_grad():
+        start = network(torch.from_numpy(places).float())[:, 0].double().numpy()
+    kernel = tangent_kernel(network, places)
+    trained = ~signal.tested
+    training = LinearizedTraining(kernel[np.ix_(trained, trained)], start[trained], signal.trained[1], rate)
+
+    def errors(steps: Sequence[int]) -> tuple[list[float], list[float]]:
+        train, test = [], []
+        for step in steps:
+            cross = kernel[:, trained]
+            error = training.mu(step, cross) + training.gamma(step, cross, start) - signal.values
+            train.append(float(np.mean(error[trained] ** 2)))
+            test.append(float(np.mean(error[signal.tested] ** 2)))
+        return train, test
+
+    return errors
 
 
 def fit_sparse(

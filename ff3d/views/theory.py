@@ -256,7 +256,7 @@ def write_signal_report(
     write_text(folder / "rows.json", json.dumps(rows, indent=1) + "\n")
     path = folder / "report.html"
     signal, steps = fits[0].signal, fits[0].steps[-1]
-    sections = [_functions(fits), _losses(fits), _bands(fits)]
+    sections = [_functions(fits), _losses(fits), _bands(fits), _predictions(fits)]
     if sparse:
         sections.append(_sparse(sparse))
     write_chart_page(
@@ -272,18 +272,20 @@ def write_signal_report(
 
 def signal_rows(fits: Sequence[SignalFit]) -> str:
     """The errors as a table for a terminal."""
-    return "\n".join(
-        f"{name:12}{train:>12}{test:>12}{steps:>9}{seconds:>9}"
-        for name, train, test, steps, seconds in _signal_table(fits)
-    )
+    return "\n".join(f"{row[0]:12}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in _signal_table(fits))
 
 
 def _signal_table(fits: Sequence[SignalFit]) -> list[tuple[str, ...]]:
     rows = [
-        (fit.title, f"{fit.train[-1]:.3g}", f"{fit.test[-1]:.3g}", f"{fit.steps[-1]:,}", f"{fit.seconds:.1f}")
+        (
+            fit.title,
+            *(f"{fit.train[-1]:.3g}", f"{fit.test[-1]:.3g}"),
+            *((f"{it[-1]:.3g}" for it in fit.predicted) if fit.predicted else ("-", "-")),
+            *(f"{fit.steps[-1]:,}", f"{fit.seconds:.1f}"),
+        )
         for fit in fits
     ]
-    return [("mapping", "train MSE", "test MSE", "steps", "seconds"), *rows]
+    return [("mapping", "train MSE", "test MSE", "predicted", "predicted", "steps", "seconds"), *rows]
 
 
 def _functions(fits: Sequence[SignalFit]) -> Section:
@@ -319,6 +321,18 @@ def _bands(fits: Sequence[SignalFit]) -> Section:
         title = f"error at {frequency} cycle{'s' * (frequency > 1)} ({name})"
         charts.append(line_chart(title, "steps", lines, log_x=True, log_y=True))
     return Section("Frequencies", charts, text="|FFT| of the error at the trained points: low frequencies first.")
+
+
+def _predictions(fits: Sequence[SignalFit]) -> Section:
+    charts = []
+    for fit in fits:
+        if fit.predicted:
+            curves = {"train": fit.train, "train, predicted": fit.predicted[0]}
+            curves |= {"test": fit.test, "test, predicted": fit.predicted[1]}
+            lines = [(name, list(zip(fit.steps, values, strict=True))) for name, values in curves.items()]
+            charts.append(line_chart(f"{fit.title}: mean square error", "steps", lines, log_x=True, log_y=True))
+    text = "Predicted from the network's own tangent kernel before the first step: each eigenvector's error falls as "
+    return Section("Predicted against measured", charts, text=text + "exp(-rate eigenvalue step).")
 
 
 def _sparse(sparse: Sequence[dict[str, Any]]) -> Section:

@@ -89,6 +89,14 @@ def test_the_lowest_frequency_alone_never_learns_high_ones_and_all_alike_learn_t
     assert flat.bands[-1, high].sum() < 0.5 * low.bands[-1, high].sum()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("falloff", [0.0, 1.0, math.inf, None])
+def test_wide_networks_train_as_their_kernel_predicts(falloff):
+    fit = fit_signal(falloff, steps=100, seed=2)
+    np.testing.assert_allclose(fit.predicted[0], fit.train, rtol=0.05)
+    np.testing.assert_allclose(fit.predicted[1], fit.test, rtol=0.05)
+
+
 @settings(max_examples=8)
 @given(distribution=st.sampled_from(DISTRIBUTIONS), std=st.floats(0.1, 100))
 def test_frequencies_have_the_standard_deviation_that_was_wanted(distribution, std):
