@@ -172,7 +172,7 @@ class SignalCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.progress import ProgressBar
         from ff3d.runs import new_folder
-        from ff3d.theory.signals import DISTRIBUTIONS, fit_signal, fit_sparse, random_signal
+        from ff3d.theory.signals import DISTRIBUTIONS, fit_signal, fit_sparse, predicted_by_falloff, random_signal
         from ff3d.views.theory import signal_rows, write_signal_report
 
         falloffs = [_falloff(text) for text in self.falloffs]
@@ -199,8 +199,11 @@ class SignalCommand:
                 break
         if bar:
             bar.close()
-        page = write_signal_report(fits, sparse, folder, command=typed_command())
+        chosen = predicted_by_falloff(self.power)
+        page = write_signal_report(fits, sparse, chosen, folder, command=typed_command())
         say("\n" + signal_rows(fits) + "\n")
+        best_falloff, error = min(chosen, key=lambda it: it[1])
+        say(f"the theory chooses p = {best_falloff:g}: predicted test MSE {error:.3g}, trained to the end")
         for name in DISTRIBUTIONS if sparse else ():
             best = min(
                 (row for row in sparse if row["distribution"] == name), key=lambda row: row["test"], default=None

@@ -243,6 +243,7 @@ def _save_png(pixels: NDArray[np.uint8], path: Path) -> None:
 def write_signal_report(
     fits: Sequence[SignalFit],
     sparse: Sequence[dict[str, Any]],
+    chosen: Sequence[tuple[float, float]],
     folder: str | Path,
     *,
     command: str = "",
@@ -250,13 +251,14 @@ def write_signal_report(
     """Write rows.json and report.html into a folder; the page's path.
 
     fits: of one signal, by falloff.  sparse: of random frequencies, each with distribution, std and test.
+    chosen: those of `predicted_by_falloff`.
     """
     folder = Path(folder)
-    rows = {"falloffs": [fit.to_json() for fit in fits], "sparse": list(sparse)}
+    rows = {"falloffs": [fit.to_json() for fit in fits], "sparse": list(sparse), "predicted_by_falloff": list(chosen)}
     write_text(folder / "rows.json", json.dumps(rows, indent=1) + "\n")
     path = folder / "report.html"
     signal, steps = fits[0].signal, fits[0].steps[-1]
-    sections = [_functions(fits), _losses(fits), _bands(fits), _predictions(fits)]
+    sections = [_functions(fits), _losses(fits), _bands(fits), _predictions(fits), _choice(chosen)]
     if sparse:
         sections.append(_sparse(sparse))
     write_chart_page(
@@ -333,6 +335,16 @@ def _predictions(fits: Sequence[SignalFit]) -> Section:
             charts.append(line_chart(f"{fit.title}: mean square error", "steps", lines, log_x=True, log_y=True))
     text = "Predicted from the network's own tangent kernel before the first step: each eigenvector's error falls as "
     return Section("Predicted against measured", charts, text=text + "exp(-rate eigenvalue step).")
+
+
+def _choice(chosen: Sequence[tuple[float, float]]) -> Section:
+    best = min(chosen, key=lambda it: it[1])[0]
+    chart = line_chart("test mean square error, predicted,", "falloff p", [("over 32 signals", chosen)], log_y=True)
+    text = (
+        f"Networks of infinite width, trained to the end: the theory chooses p = {best:g} for signals of this power. "
+        "Larger ones end about as well, but learn later."
+    )
+    return Section("Amplitudes chosen by the theory", [chart], text=text)
 
 
 def _sparse(sparse: Sequence[dict[str, Any]]) -> Section:

@@ -81,7 +81,7 @@ def test_signal_fits_each_falloff_and_writes_a_page(tmp_path, capsys):
     assert [row["mapping"] for row in rows["falloffs"]] == ["p = 1", "no mapping"]
     assert len(rows["sparse"]) == 4
     page = (tmp_path / "report.html").read_text()
-    assert page.count('<svg viewBox="-12') == 9
+    assert page.count('<svg viewBox="-12') == 10
     assert "<script" not in page
     assert "://" not in page
 

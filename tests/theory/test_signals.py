@@ -14,6 +14,7 @@ from ff3d.theory.signals import (
     fit_signal,
     fit_sparse,
     moments,
+    predicted_by_falloff,
     random_signal,
     signal_network,
 )
@@ -95,6 +96,15 @@ def test_wide_networks_train_as_their_kernel_predicts(falloff):
     fit = fit_signal(falloff, steps=100, seed=2)
     np.testing.assert_allclose(fit.predicted[0], fit.train, rtol=0.05)
     np.testing.assert_allclose(fit.predicted[1], fit.test, rtol=0.05)
+
+
+def test_the_theory_chooses_faster_falloffs_for_smoother_signals():
+    chosen = [
+        min(predicted_by_falloff(power, (0.0, 1.0, 2.0), signals=16), key=lambda it: it[1])[0]
+        for power in (0.5, 1.0, 2.0)
+    ]
+    assert chosen == sorted(chosen)
+    assert chosen[0] < chosen[-1]
 
 
 @settings(max_examples=8)
