@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from ff3d.cli.options import ShapeName, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
-
-NTK_STEPS = (10, 100, 1000, 10_000)
 
 
 @dataclass
@@ -28,52 +26,54 @@ class NtkCommand:
     """hidden layers of the network of infinite width"""
     scale: float | None = None
     """of gaussian, learned, lecture and positional, cycles per unit (default: each mapping's own)"""
+    fit_steps: int | None = None
+    """also predict plain fits of so many steps: their order, and the best of --scales; half a minute"""
+    scales: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
+    """scales of gaussian to predict with --fit-steps"""
     seed: int = 0
     """seed of the points and frequencies"""
+    out: Path | None = None
+    """a folder for the pictures, a page and rows.json (default: none are made)"""
     as_json: Annotated[bool, arg(name="json")] = False
     """print one line of JSON"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        import numpy as np
-        import torch
+        from ff3d.theory.shapes import STEPS, ntk
 
-        from ff3d.fields.mapping import make_mapping
-        from ff3d.geometry.coordinates import UnitCube, grown_box
-        from ff3d.geometry.sampling import SampleMix
-        from ff3d.labels.oracles import load_surface
-        from ff3d.points.config import SamplingConfig
-        from ff3d.theory.ntk import MOST_POINTS, KernelRegression, mapped_kernel, stable_rate
+        kernels = ntk(
+            self.mesh,
+            self.mappings,
+            points=self.points,
+            depth=self.depth,
+            scale=self.scale,
+            fit_steps=self.fit_steps,
+            scales=self.scales if self.fit_steps else (),
+            slices=64 if self.out else 0,
+            seed=self.seed,
+        )
+        page = None
+        if self.out:
+            from ff3d.views.kernels import write_kernel_report
 
-        if not 10 <= self.points <= MOST_POINTS:
-            raise ValueError(f"--points must be from 10 to {MOST_POINTS:,}, for a dense kernel, got {self.points:,}")
-        shape = load_surface(self.mesh)
-        cube, rng = UnitCube.padded(shape.mesh.vertices), np.random.default_rng(self.seed)
-        sampling = SamplingConfig()
-        box = grown_box(shape.mesh, sampling.margin * cube.scale)
-        points = SampleMix(sampling.uniform, sampling.widths).draw(shape.mesh, box, cube.scale, self.points, rng)
-        labels = np.where(shape.oracle(points), 1.0, -1.0)
-        unit = cube.to_unit(points)
-        table: dict[str, Any] = {}
-        for name in self.mappings:
-            mapping = make_mapping(name, scale=self.scale, seed=self.seed)
-            if mapping.trained and name != "learned":
-                raise ValueError(f"{name} learns its features: it has no fixed kernel; leave it out")
-
-            def features(at: Any, mapping: Any = mapping) -> Any:
-                return mapping(torch.from_numpy(at.astype(np.float32))).detach().numpy()
-
-            kernel = mapped_kernel(features, depth=self.depth)(unit, unit)
-            regression = KernelRegression(kernel, labels - labels.mean(), stable_rate(kernel))
-            table[name] = regression.learned(NTK_STEPS).tolist()
+            page = write_kernel_report(kernels, self.out, command=typed_command())
         if self.as_json:
-            say(json.dumps({"points": self.points, "steps": NTK_STEPS, "learned": table}))
+            found = kernels.to_json()
+            kept = ("points", "steps", "learned", *(("fit_steps", "predicted", "best_scale") * bool(self.fit_steps)))
+            say(json.dumps({name: found[name] for name in kept}))
             return 0
-        say(f"{shape.name}: share of the labels' energy at {self.points:,} points that is learned after so many steps")
-        say(f"{'mapping':12}" + "".join(f"{step:>10,}" for step in NTK_STEPS))
-        for mapped, shares in table.items():
-            say(f"{mapped:12}" + "".join(f"{share:10.3f}" for share in shares))
-        order = sorted(table, key=lambda key: table[key][-1])
-        say(f"predicted order, slowest first: {' < '.join(order)}")
+        say(
+            f"{kernels.name}: share of the labels' energy at {self.points:,} points that is learned after so many steps"
+        )
+        say(f"{'mapping':12}" + "".join(f"{step:>10,}" for step in STEPS))
+        for name, shares in kernels.learned().items():
+            say(f"{name:12}" + "".join(f"{share:10.3f}" for share in shares))
+        for it in kernels.predicted:
+            say(f"{it.name:14} predicted error near the surface {100 * it.error:6.2f}%")
+        if (best := kernels.best_scale()) is not None:
+            say(f"predicted best scale of gaussian: {best:.3g}")
+        if page:
+            say(f"results: {self.out}   report: {page}")
+        say(f"predicted order, slowest first: {' < '.join(kernels.order())}")
         return 0
 
 

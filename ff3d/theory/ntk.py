@@ -47,7 +47,7 @@ def relu_kernels(cosine: Floats, norms: Floats, depth: int, bias: float = 0.0) -
     covariance = norms * cosine + bias**2
     tangent = covariance.copy()
     for _ in range(depth):
-        angle = np.arccos(np.clip(covariance / variance, -1.0, 1.0))
+        angle = np.arccos(np.clip(covariance / np.maximum(variance, np.finfo(np.float64).tiny), -1.0, 1.0))
         derivative = (np.pi - angle) / np.pi
         covariance = variance * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / np.pi + bias**2
         variance = variance + bias**2

@@ -36,12 +36,16 @@ def rendered(template: str, **values: Any) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page of charts: its heading, charts of `line_chart`, a table (heads first), and what they say."""
+    """A part of a page of charts: its heading, charts of `line_chart`, a table (heads first), and what they say.
+
+    picture: a data: address.
+    """
 
     heading: str
     charts: Sequence[dict[str, Any]] = ()
     rows: Sequence[Sequence[str]] = ()
     text: str = ""
+    picture: str = ""
 
 
 def write_chart_page(path: str | Path, *, title: str, about: str, sections: Sequence[Section], command: str) -> None:

@@ -16,6 +16,22 @@ def test_ntk_predicts_that_raw_coordinates_learn_slowest_and_that_all_learn_on(c
     assert last["none"] < last["basic"] < min(last["positional"], last["gaussian"])
 
 
+@pytest.mark.slow
+def test_ntk_predicts_fits_and_writes_a_page_with_its_pictures(tmp_path, capsys):
+    arguments = ["--points", "100", "--mappings", "gaussian", "--fit-steps", "40", "--scales", "2"]
+    assert main(["ntk", "bracket", *arguments, "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "predicted best scale of gaussian: 2" in lines
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert list(rows["predicted"]) == ["gaussian", "gaussian 2"]
+    assert rows["best_scale"] == 2
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "rows.json", "report.html", "eigenvectors.png", "frequencies.png"
+    }  # fmt: skip
+
+
 def test_ntk_prints_a_table_with_the_predicted_order(capsys):
     assert main(["ntk", "bracket", "--points", "200", "--mappings", "none", "gaussian", "--scale", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import trimesh
+
+from ff3d.labels.oracles import load_surface
+from ff3d.settings import make_config
+from ff3d.theory.ntk import KernelRegression
+from ff3d.theory.shapes import best_scale, gradient_time, neighbourhoods, ntk, predicted_error
+
+BALL = trimesh.creation.icosphere(subdivisions=3)
+
+
+def test_a_neighbourhood_stands_for_every_training_point_and_has_all_that_are_near():
+    shape, config = load_surface(BALL), make_config(steps=40)
+    for at in neighbourhoods(shape, config, places=1, size=400):
+        assert len(at.points) == pytest.approx(400, rel=0.2)
+        assert at.weights.sum() == pytest.approx(40 * 8192 / 2, rel=0.5)
+        near = at.points[at.weights == 1]
+        assert len(near) > 50
+        center = near.mean(axis=0)
+        assert np.linalg.norm(at.tests - center, axis=1).max() < 3 * np.linalg.norm(near - center, axis=1).max()
+        assert 0.2 < np.mean(at.test_labels > 0) < 0.8
+
+
+def test_more_steps_get_further_and_errors_fall():
+    shape = load_surface(BALL)
+    places = neighbourhoods(shape, make_config(steps=20), places=1, size=300)
+    errors = [predicted_error(make_config(mapping="gaussian", scale=4.0, steps=steps), places) for steps in (2, 200)]
+    assert errors[1] < errors[0] / 2
+
+
+def test_what_has_no_steps_is_not_predicted():
+    with pytest.raises(ValueError, match="give steps, not seconds"):
+        predicted_error(make_config(mapping="gaussian", seconds=3), [])
+
+
+def test_adam_goes_faster_where_the_gradient_is_short():
+    config, kernel = make_config(mapping="gaussian", steps=50), np.diag([2.0, 0.5, 0.1])
+    times = [gradient_time(KernelRegression(kernel, size * np.ones(3), 1.0), 1.0, config) for size in (1.0, 0.1)]
+    assert times[1] > times[0] > 0
+
+
+def test_the_best_scale_is_a_parabolas_least_or_an_end():
+    errors = {scale: np.log(scale / 5) ** 2 + 0.1 for scale in (2.0, 4.0, 8.0, 16.0)}
+    assert best_scale(errors) == pytest.approx(5)
+    assert best_scale({1.0: 0.1, 2.0: 0.2}) == 1.0
+
+
+def test_eigenvectors_reach_the_slice_and_waves_are_learned_low_ones_first():
+    kernels = ntk(BALL, ("basic", "gaussian"), points=200, slices=8)
+    for report in kernels.reports:
+        assert report.eigenvalues.sum() == pytest.approx(1)
+        assert report.profile[0] == 1
+        assert set(report.modes) == {0, 1, 4, 16, 64}
+        assert all(values.shape == (8, 8) for values in report.modes.values())
+    basic = kernels.reports[0].waves
+    assert np.all(basic[:, 0] >= basic[:, 15])
+    assert kernels.order() == ["basic", "gaussian"]
+    assert kernels.best_scale() is None
