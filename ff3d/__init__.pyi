@@ -25,7 +25,12 @@ from .shapes.solids import SOLIDS as SOLIDS
 from .studies.plan import make_plan as make_plan
 from .studies.study import run_study as run_study
 from .surfaces.extraction import extract_mesh as extract_mesh
+from .theory.dynamics import descend as descend
+from .theory.dynamics import draw_lazy_weights as draw_lazy_weights
+from .theory.dynamics import linearized as linearized
+from .theory.dynamics import tangent_kernel as tangent_kernel
 from .theory.images import fit_image as fit_image
+from .theory.shapes import ntk as ntk
 from .theory.signals import fit_signal as fit_signal
 from .views.rendering import render as render
 
