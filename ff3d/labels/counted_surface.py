@@ -5,7 +5,7 @@ Boxes, unit cubes and samples are taken from this, so that one stray facet does 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import trimesh
 
 SAMPLES = 32  # faces of a part that are queried
-NAMED = 5  # strays that are named one by one
+NAMED = 5  # of what is left out: how many are named one by one
 ROUNDS = 64  # of sheets at the edge of the box
 LIFT = 2e-5  # sides of the unit cube: how far from a face its two sides are queried
 CLOSEST = 1e-6  # the same for the exact sum: closer to a face as long as the cube it lacks digits of the solid angle
@@ -58,9 +58,13 @@ def without_strays(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, tuple[str, .
         if not lines or not kept.any():
             break
         mesh, notes = submesh(mesh, kept), notes + lines
-    if len(notes) > NAMED:
-        notes = [*notes[:NAMED], f"{len(notes) - NAMED} more parts that enclose nothing: left out of labels and box"]
-    return mesh, tuple(notes)
+    return mesh, abridged(notes)
+
+
+def abridged(notes: Sequence[str]) -> tuple[str, ...]:
+    """The first lines about what was left out, and one for all the others."""
+    more = f"{len(notes) - NAMED} more parts that enclose nothing: left out of labels and box"
+    return (*notes[:NAMED], *([more] if len(notes) > NAMED else []))
 
 
 def cloud_without_strays(cloud: PointCloud) -> tuple[PointCloud, tuple[str, ...]]:

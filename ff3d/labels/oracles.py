@@ -73,7 +73,7 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
     out of labels and box, each with a note and a warning; faces without area do not set the box.
     Raises as `find_shape`, `load_shape` and `make_oracle` do.
     """
-    from ff3d.labels.counted_surface import cloud_without_strays, with_area, without_sheets, without_strays
+    from ff3d.labels.counted_surface import abridged, cloud_without_strays, with_area, without_sheets, without_strays
     from ff3d.labels.surfels import PointCloudOracle
     from ff3d.shapes.point_cloud import PointCloud, load_shape
     from ff3d.shapes.solids import Solid
@@ -108,6 +108,7 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
         if not found:
             break
         judge, sheets = WindingNumberOracle(mesh), (*sheets, *found)
+    sheets = abridged(sheets)
     oracle: Any = judge if kind in ("auto", "winding") else ORACLES[kind](mesh)
     for note in () if inspecting else (*strays, *sheets):
         log.warning("%s", note)

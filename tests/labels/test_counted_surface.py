@@ -133,6 +133,17 @@ def test_a_ball_on_a_large_ground_sheet_is_labelled_and_boxed_by_itself(turned):
     assert "2 face(s) of sheets about (0, 0, -1)" in surface.notes[0]
 
 
+def test_a_ground_of_loose_triangles_goes_piece_by_piece_and_is_said_in_few_lines():
+    ground = trimesh.creation.box((40, 40, 1)).subdivide().subdivide()
+    ground.update_faces(ground.face_normals[:, 2] > 0.5)
+    corners = ground.triangles.reshape(-1, 3) - [0, 0, 1.6] + np.random.default_rng(0).uniform(-1e-8, 1e-8, (96, 3))
+    loose = trimesh.Trimesh(corners, np.arange(96).reshape(-1, 3), process=False)
+    surface = load_surface(trimesh.util.concatenate([ball(), loose]))
+    np.testing.assert_array_equal(surface.mesh.bounds, ball().bounds)
+    assert len(surface.notes) <= 8
+    assert "more parts that enclose nothing" in surface.notes[5]
+
+
 def sliver(length, width, *, center, along, solid):
     """A thin triangle through a point, or a thin closed tetrahedron."""
     along = np.array(along) / np.linalg.norm(along)
