@@ -1,20 +1,39 @@
-"""Files that are written atomically: complete, or not at all."""
+"""Files that are written atomically: complete, or not at all; and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import platform
+import re
 import tempfile
 import time
+import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".ff3d-lock"
+MOST_PACKED = 20  # times, beyond 256 MiB: random numbers hardly pack at all
+PATIENCE = 3.0  # seconds: what a killed process has started ends soon after it
+MARK = b"ff3d"  # near the start of what `formats.writers` and the other writers write
+FORCE = "name another one, or give --force to replace it"
+POINT = re.compile(rb"(-?\d\S* ){3}(-?[01]\.\d{6} ){2}-?[01]\.\d{6}\n")  # as `save_points` writes them
 SETTLED = 2 * 10**9  # ns: a file younger than that may change again without a change of its time
+
+
+class FolderError(ValueError):
+    """A file or folder that results cannot go to; the message names it and says what to do."""
 
 
 @contextmanager
@@ -26,7 +45,9 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     file that a killed process left beside `path` is removed first.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise FolderError(f"{path}: is a folder, expected a file; name another one")
     prefix = _prefix(path)
     _remove_abandoned(path.parent, prefix)
     handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=path.suffix[-16:], dir=path.parent)
@@ -39,9 +60,12 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except Exception as error:
-        if "No space left" in str(error):  # a library's own error may neither be an OSError nor name the file
-            reason = "No space left on device; make room and run the same command again"
-            raise OSError(errno.ENOSPC, reason, str(path)) from error
+        # a library's own error may neither be an OSError nor name the file
+        reasons = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+        for reason, number in reasons.items():
+            if reason in str(error):
+                advice = f"{reason}; make room and run the same command again"
+                raise OSError(number, advice, str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,6 +75,156 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a row to a .jsonl; of a row that does not fit on the disk nothing stays."""
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        cut = file.read(1) not in (b"", b"\n")  # by a kill
+        try:
+            line = b"\n" * cut + json.dumps(row).encode() + b"\n"
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(
+                error.errno, f"{error.strerror}; make room and run the same command again", str(path)
+            ) from None
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The last row of each `file` in a .jsonl, those that were cut short left out; none if there is no such file.
+
+    Raises FolderError for a file that `append_row` has not written.
+    """
+    rows, text = {}, path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            rows[str(row["file"])] = row
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    if text and not rows and not text.startswith('{"mesh"'):
+        raise FolderError(f"{path}: is there, and was not made by ff3d; name another folder")
+    return rows
+
+
+def short_name(name: str, most: int = 200) -> str:
+    """A file's name of at most so many bytes: of a longer one its start, and 16 letters of its hash.
+
+    >>> short_name("ball-gaussian-0"), len(short_name("n" * 250))
+    ('ball-gaussian-0', 200)
+    """
+    data = os.fsencode(name)
+    if len(data) <= most:
+        return name
+    return f"{os.fsdecode(data[: most - 17]).encode(errors='ignore').decode()}-{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Make a folder and those above it, where they are not there. Raises FolderError if one of them is a file."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.exists() and not path.is_dir())
+        raise FolderError(f"{file}: is a file, expected a folder; name another one") from None
+    return folder
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold a folder, which is made, for this process alone; FolderError if another one still does after `PATIENCE`.
+
+    The lock is the system's own (flock, also of NFS where its server locks), so that it ends with the process,
+    however that ends. On a file system without locks, and on Windows, this does nothing.
+    """
+    path = make_folder(folder) / LOCK
+    deadline = time.monotonic() + PATIENCE
+    while (handle := _take(path)) is None:
+        if time.monotonic() > deadline:
+            with suppress(OSError):
+                holder = path.read_text(encoding="utf-8", errors="replace")[:100]
+                raise FolderError(
+                    f"{folder}: in use by {holder or 'another process'}; wait for it, or name another one"
+                )
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            path.unlink(missing_ok=True)  # before it is let go: whoever waits sees that the file is no more
+            os.close(handle)
+
+
+def _take(path: Path) -> int | None:
+    """An open file that is locked; None if another process has it; -1 where there are no locks."""
+    if fcntl is None:
+        return -1
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_nlink:  # else the process that had it has removed it meanwhile
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+            return handle
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            os.close(handle)
+            return -1
+        if error.errno != errno.ENOSPC:  # the holder's name alone could not be written
+            os.close(handle)
+            raise
+        return handle
+    os.close(handle)
+    return None
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise FolderError, before the work, if a folder cannot be made or written to."""
+    parent = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not parent.is_dir():
+        raise FolderError(f"{parent}: is a file, expected a folder; name another one")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise FolderError(f"{folder}: cannot be written, for {parent} is read-only here; name another one")
+
+
+def check_output(path: str | Path, *, force: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Raise FolderError, before the work, if a file cannot be written or is one that ff3d has not made.
+
+    inputs: files that are read, which it must not be, with force or without.
+    What ff3d writes is known by its mark, and points with normals in an .xyz by their form.
+    """
+    path = Path(path)
+    check_folder(path.parent)
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise FolderError(f"{path}: is a folder, expected a file; name another one")
+    if any(other.exists() and path.samefile(other) for other in inputs):
+        raise FolderError(f"{path}: is the input itself; name another one")
+    if not force and not is_marked(path):
+        raise FolderError(f"{path}: is there, and was not made by ff3d; {FORCE}")
+
+
+def check_unmade(*paths: Path) -> None:
+    """Raise FolderError if one of these is there, in a folder that ff3d has not made."""
+    for path in paths:
+        if path.exists():
+            raise FolderError(f"{path}: is there, and was not made by ff3d; {FORCE}")
+
+
+def is_marked(path: Path, mark: bytes = MARK) -> bool:
+    """Whether a file looks as if ff3d had written it: empty, with its mark near one of its ends, or such an .xyz."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+        file.seek(max(0, path.stat().st_size - 64))
+        tail = file.read()
+    return not head or mark in head or mark in tail or (path.suffix == ".xyz" and bool(POINT.match(head)))
 
 
 def _prefix(path: Path) -> str:
@@ -77,6 +251,14 @@ def _alive(process: int) -> bool:
     except OSError:  # it is another user's
         return True
     return True
+
+
+def check_archive(path: Path) -> None:
+    """Raise ValueError, before anything is unpacked, for an .npz that unpacks to far more than numbers would."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > max(2**28, MOST_PACKED * path.stat().st_size):
+        raise ValueError(f"it would unpack to {size / 1e9:.3g} GB, {size // path.stat().st_size:,} times its size")
 
 
 def file_sha256(path: str | Path) -> str:

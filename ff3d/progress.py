@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 SIGNALS = tuple(  # by which work is ended; the last is not there on Windows
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -21,12 +23,42 @@ def block_signals() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, on its way as Ctrl-C is, so that what is open is closed and temporary files are removed."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Within it SIGTERM and SIGHUP raise `Ended`, where nobody else has taken them. For commands."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def receive(number: int, frame: Any) -> None:
+        raise Ended(number)
+
+    taken = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class Interrupt:
     """Ctrl-C, SIGTERM and SIGHUP end the loop after the step in hand, so that all files are complete.
 
-    A second Ctrl-C breaks in at once. signal: the number of what came, 0 for nothing.
+    A second Ctrl-C breaks in at once. signal: the number of what came, 0 for nothing.  last: what any of these heard.
     Python delivers signals to the main thread alone: in another one, this does nothing.
     """
+
+    last: ClassVar[int] = signal.SIGINT
 
     def __init__(self) -> None:
         self.signal = 0
@@ -46,7 +78,7 @@ class Interrupt:
         previous = self._previous.get(number)
         if self.signal and callable(previous):
             previous(number, frame)
-        self.signal = number
+        self.signal = Interrupt.last = number
 
 
 class ProgressBar:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import logging
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from ff3d.fields.checkpoint import FitError, Progress
+from ff3d.checks import one_line, parse_json, read_json
+from ff3d.fields.checkpoint import Evaluation, FitError, Progress
 from ff3d.fields.field import OccupancyField, load_field
 from ff3d.fields.network import resolve_device
-from ff3d.files import file_sha256, write_text
+from ff3d.files import check_unmade, file_sha256, locked, short_name, write_text
 from ff3d.fitting import Fit, train
 from ff3d.settings import FitConfig, from_flat
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("ff3d")
+
+FINGERPRINT = "fingerprint"
 
 
 class RunError(ValueError):
@@ -43,6 +47,29 @@ class MeshSource:
     def of(cls, path: Path) -> MeshSource:
         """Read the file's name and hash."""
         return cls(path.name, file_sha256(path))
+
+
+class _Mesh(TypedDict):
+    name: str
+    sha256: str
+
+
+class _Record(TypedDict):
+    fit: dict[str, Any]
+    mesh: _Mesh
+
+
+class Record(_Record, total=False):
+    """config.json."""
+
+    used: dict[str, Any]
+    notes: list[str]
+    remarks: list[str]
+    nothing: str | None
+    command: str
+    versions: dict[str, str]
+    device: str
+    precision: str
 
 
 class Run:
@@ -72,27 +99,27 @@ class Run:
     def record(self) -> dict[str, Any]:
         """config.json as plain data; RunError if it is missing or is not one of ff3d's."""
         try:
-            recorded = json.loads(self.config_path.read_text(encoding="utf-8"))
-            if not {"fit", "mesh"} <= recorded.keys():
-                raise ValueError("no fit and mesh in it")
+            return cast("dict[str, Any]", read_json(self.config_path, Record))
         except FileNotFoundError:
             raise RunError(f"{self.folder}: no run here (config.json is missing); ff3d fit makes one") from None
-        except (ValueError, AttributeError) as error:
-            raise RunError(f"{self.config_path}: not a run's config.json ({error})") from error
-        return dict(recorded)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.config_path}: not a run's config.json ({one_line(error)})") from error
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one an evaluation; none yet is an empty list."""
         if not self.metrics_path.exists():
             return []
         try:
-            rows = [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
-            return [{**row, "step": int(row["step"]), "seconds": float(row["seconds"])} for row in rows]
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{self.metrics_path}: not a run's metrics.jsonl ({error})") from error
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+            return [parse_json(line, Evaluation) for line in lines]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.metrics_path}: not a run's metrics.jsonl ({one_line(error)})") from error
 
     def load(self, *, device: str = "auto") -> OccupancyField:
-        """The run's field, of an interrupted one as far as it got; RunError if there is none yet."""
+        """The run's field, of an interrupted one as far as it got.
+
+        Raises RunError if there is none yet, or if it is not that of config.json.
+        """
         if not self.field_path.exists():
             if not self.config_path.exists():
                 raise RunError(f"{self.folder}: no field.safetensors here; expected the folder of a fit")
@@ -103,7 +130,12 @@ class Run:
             )
         if not self.finished:
             log.warning("%s: unfinished: this is the field so far; the same command again resumes the fit", self.folder)
-        return load_field(self.field_path, device=device)
+        field = load_field(self.field_path, device=device)
+        if self.config_path.exists() and field.source.get(FINGERPRINT) not in (None, _fingerprint(self.record())):
+            raise RunError(
+                f"{self.folder}: config.json and field.safetensors are of different fits; fit anew with another --out"
+            )
+        return field
 
     def fit(
         self,
@@ -116,39 +148,64 @@ class Run:
         held_out: dict[str, LabelledPoints] | None = None,
         spent: float = 0.0,
         progress_bar: bool = False,
+        force: bool = False,
     ) -> Fit:
         """Fit in this folder: new, or resumed from its checkpoint; a finished run of the same settings is only read.
 
         Otherwise as `train`. Ctrl-C keeps what there is: the field so far, and the checkpoint from which the same
-        call resumes.
-        Raises RunError if the folder holds a run of other settings or another mesh.
+        call resumes.  force: replace files of the names of a run's that ff3d has not made.
+        Raises RunError if the folder holds a run of other settings or another mesh, FolderError if it holds such files,
+        or another process fits there.
         """
         device, precision = resolve_device(config.device, config.network)
-        if self.field_path.exists() or self.checkpoint_path.exists():
-            if not self.matches(config, source):
-                raise RunError(f"{self.folder}: holds a run of other settings or another mesh; give another --out")
-            if self.finished:
-                progress = Progress(history=self.history(), finished=True)
-                progress.step = progress.history[-1]["step"] if progress.history else 0
-                progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
-                progress.labelling = progress.history[-1].get("labelling", 0.0) if progress.history else 0.0
-                recorded = self.record()
-                used = from_flat(recorded.get("used", recorded["fit"]))
-                said = {name: tuple(recorded.get(name, ())) for name in ("notes", "remarks")}
-                return Fit(self.load(device=config.device), used, progress, **said, nothing=recorded.get("nothing"))
-        else:
-            self._write_record(_record(config, source, command) | {"device": device.type, "precision": precision})
+        if self.finished:  # before a lock, which a folder that can only be read does not take
+            return self._read(config, source)
+        with locked(self.folder):
+            if self.field_path.exists() or self.checkpoint_path.exists():
+                if self.finished or not self.matches(config, source):
+                    return self._read(config, source)
+            else:
+                if not (force or self._made):
+                    check_unmade(self.config_path, self.metrics_path, self.folder / "mesh.ply")
+                self._write_record(_record(config, source, command) | {"device": device.type, "precision": precision})
+            return self._fitted(
+                mesh, config, source, oracle=oracle, held_out=held_out, spent=spent, progress_bar=progress_bar
+            )
+
+    @property
+    def _made(self) -> bool:
+        """Whether the folder's config.json is ff3d's."""
+        try:
+            return bool(self.record())
+        except RunError:
+            return False
+
+    def _read(self, config: FitConfig, source: MeshSource) -> Fit:
+        """What a finished run was. Raises RunError if it is one of other settings."""
+        if not self.matches(config, source):
+            raise RunError(f"{self.folder}: holds a run of other settings or another mesh; give another --out")
+        progress = Progress(history=self.history(), finished=True)
+        progress.step = progress.history[-1]["step"] if progress.history else 0
+        progress.seconds = progress.history[-1]["seconds"] if progress.history else 0.0
+        progress.labelling = progress.history[-1].get("labelling", 0.0) if progress.history else 0.0
+        recorded = self.record()
+        try:
+            used = from_flat(recorded.get("used", recorded["fit"]))
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.config_path}: not a run's config.json ({one_line(error)})") from error
+        said = {name: tuple(recorded.get(name, ())) for name in ("notes", "remarks")}
+        return Fit(self.load(device=config.device), used, progress, **said, nothing=recorded.get("nothing"))
+
+    def _fitted(self, mesh: trimesh.Trimesh, config: FitConfig, source: MeshSource, **settings: Any) -> Fit:
+        """Fit, and write what came of it."""
         try:
             result = train(
                 mesh,
                 config,
-                oracle=oracle,
-                held_out=held_out,
                 on_evaluation=lambda progress: self._write_history(progress.history),
                 checkpoint=self.checkpoint_path,
-                spent=spent,
-                progress_bar=progress_bar,
-                source=_plain(source),
+                **settings,
+                source=_plain(source) | {FINGERPRINT: _fingerprint(self.record())},
             )
         except FitError as error:
             raise FitError(f"{self.folder}: {error}") from error
@@ -173,7 +230,7 @@ def new_folder(parent: Path, name: str, *, reusable: Any = None) -> Path:
     """`parent/name`, or name-2, name-3, ... : the first that does not exist, or that `reusable(folder)` accepts."""
     number = 1
     while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
+        folder = parent / (short_name(name) if number == 1 else f"{short_name(name)}-{number}")
         if not folder.exists() or (reusable is not None and reusable(folder)):
             return folder
         number += 1
@@ -182,6 +239,11 @@ def new_folder(parent: Path, name: str, *, reusable: Any = None) -> Path:
 def _plain(data: Any) -> dict[str, Any]:
     """A dataclass as it reads back from JSON (tuples become lists)."""
     return dict(json.loads(json.dumps(dataclasses.asdict(data))))
+
+
+def _fingerprint(recorded: dict[str, Any]) -> str:
+    """A hash of the settings and the mesh of a config.json, which its field carries along."""
+    return hashlib.sha256(json.dumps([recorded["fit"], recorded["mesh"]], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _record(config: FitConfig, source: MeshSource, command: str) -> dict[str, Any]:

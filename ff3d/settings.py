@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ff3d.checks import check_settings
+from ff3d.checks import check_seed, check_settings
 from ff3d.fields.config import GRID_MAPPINGS, TABLE_SETTINGS, Budget, MappingConfig, NetworkConfig, OptimiserConfig
 from ff3d.points.config import SamplingConfig
 
@@ -37,6 +37,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_seed(self.seed)
         if self.network.parameters is not None and self.mapping.name in GRID_MAPPINGS:
             raise ValueError(
                 f"parameters sets the width of hidden layers; give levels, finest, ... of {self.mapping.name}"
@@ -155,6 +156,8 @@ def make_config(preset: str | None = "plain", **given: Any) -> FitConfig:
 def from_flat(values: Mapping[str, Any]) -> FitConfig:
     """The nested settings of flat ones (`FitConfig.flat`); what is not named has its default. Raises ValueError."""
     groups: dict[str, dict[str, Any]] = {name: {} for name in ("", *GROUPS)}
+    if unknown := sorted(set(values) - set(OPTIONS)):
+        raise ValueError(f"unknown setting {', '.join(unknown)}")
     for name, value in values.items():
         option = OPTIONS[name]
         groups[option.group][option.field.name] = value

@@ -9,6 +9,7 @@ import torch
 import trimesh
 
 from ff3d.fields.checkpoint import FitError
+from ff3d.files import FolderError, locked
 from ff3d.runs import MeshSource, Run, RunError, new_folder
 from ff3d.settings import make_config
 
@@ -163,3 +164,57 @@ def test_a_run_that_used_what_was_given_says_nothing_more(tmp_path, mesh):
     run = Run(tmp_path)
     run.fit(mesh, make_config(steps=3, **SMALL), SOURCE, held_out={})
     assert not {"used", "notes"} & run.record().keys()
+
+
+def test_a_field_that_is_not_that_of_its_config_is_refused(tmp_path, mesh):
+    one, other = Run(tmp_path / "one"), Run(tmp_path / "other")
+    one.fit(mesh, make_config(steps=3, **SMALL), SOURCE, held_out={})
+    other.fit(mesh, make_config(steps=3, seed=1, **SMALL), SOURCE, held_out={})
+    assert one.load(device="cpu").source["sha256"] == "0" * 64
+    shutil.copy(other.field_path, one.field_path)
+    with pytest.raises(RunError, match=r"config\.json and field\.safetensors are of different fits"):
+        one.load()
+    one.config_path.unlink()
+    assert one.load(device="cpu").parameter_count > 0  # a field by itself
+
+
+def test_files_that_are_not_a_runs_are_not_replaced_unless_by_force(tmp_path, mesh):
+    config, run = make_config(steps=3, **SMALL), Run(tmp_path)
+    for name, text in (("config.json", '{"my": "app"}'), ("metrics.jsonl", "[]"), ("mesh.ply", "ply")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FolderError, match=f"{name}: is there, and was not made by ff3d; .*--force"):
+            run.fit(mesh, config, SOURCE)
+        assert [(it.name, it.read_text()) for it in tmp_path.iterdir()] == [(name, text)]
+        (tmp_path / name).unlink()
+    (tmp_path / "config.json").write_text('{"my": "app"}')
+    assert run.fit(mesh, config, SOURCE, held_out={}, force=True).progress.finished
+
+
+def test_a_finished_run_is_read_while_another_process_holds_its_folder(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr("ff3d.files.PATIENCE", 0.05)
+    config, run = make_config(steps=3, **SMALL), Run(tmp_path)
+    run.fit(mesh, config, SOURCE, held_out={})
+    with locked(tmp_path):
+        assert run.fit(mesh, config, SOURCE).progress.finished
+        run.field_path.unlink()
+        with pytest.raises(FolderError, match="in use by process"):
+            run.fit(mesh, config, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", '{"fit": [], "mesh": {"name": "a", "sha256": ""}}'),
+        ("config.json", '{"fit": {}, "mesh": "a"}'),
+        ("config.json", '{"fit": {}, "mesh": {"name": "a", "sha256": ""}, "notes": 3}'),
+        ("config.json", "[" * 10**5),
+        ("metrics.jsonl", '{"step": "1", "seconds": 0}'),
+        ("metrics.jsonl", '{"step": 1, "seconds": 0, "iou": [1]}'),
+        ("metrics.jsonl", '{"step": 1, "seconds": ' + "9" * 400 + "}"),
+    ],
+)
+def test_json_of_wrong_types_is_refused_where_it_is_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    run = Run(tmp_path)
+    with pytest.raises(RunError, match=f"{name}: not a run's {name}"):
+        run.record() if name == "config.json" else run.history()

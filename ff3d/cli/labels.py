@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ff3d.checks import check_seed
 from ff3d.cli.options import ManyMeshes, OracleName, ShapeName, say, say_places
+from ff3d.files import check_folder, check_output
 from ff3d.points.config import SamplingConfig
 
 
@@ -22,11 +25,15 @@ class LabelCommand:
     """where the labels go: a .npy of bool (n,)"""
     oracle: OracleName = "auto"
     """who says so: auto takes the winding number"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.labels.oracles import load_surface
-        from ff3d.points.datasets import label_file
+        from ff3d.points.datasets import is_labels, label_file
 
+        inputs = [self.points, Path(self.mesh)]
+        check_output(self.output, force=self.force or is_labels(self.output), inputs=inputs)
         surface = load_surface(self.mesh, self.oracle)
         inside, count = label_file(surface.oracle, self.points, self.output, progress=True)
         say(f"{inside:,} of {count:,} points are inside")
@@ -51,15 +58,19 @@ class PrepareCommand:
     """how far the box reaches past the mesh, units"""
     seed: int = 0
     """seed of the points"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.geometry.sampling import SampleMix
         from ff3d.points.datasets import prepare
         from ff3d.shapes.sources import find_shapes
 
-        positive = self.points > 0 and all(it > 0 for it in self.widths)
-        if not (positive and self.margin >= 0 and 0 <= self.uniform <= 1):
+        positive = self.points > 0 and all(0 < it < math.inf for it in self.widths)
+        if not (positive and 0 <= self.margin < math.inf and 0 <= self.uniform <= 1):
             raise ValueError("--points and --widths must be positive, --margin not negative, --uniform within 0 and 1")
+        check_seed(self.seed)
+        check_folder(self.out)
         rows = prepare(
             find_shapes(self.meshes),
             self.out,
@@ -68,6 +79,7 @@ class PrepareCommand:
             margin=self.margin,
             seed=self.seed,
             progress=True,
+            force=self.force,
         )
         failed = sum("failure" in row for row in rows)
         say(f"{len(rows) - failed} of {len(rows)} meshes prepared, {self.points:,} points each")
@@ -85,6 +97,8 @@ class InspectCommand:
     """label 100,000 points by a second, independent oracle too, and say where the two disagree"""
     picture: Path | None = None
     """a .png: three cuts through the place where labels are least sure"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         import numpy as np
@@ -101,6 +115,8 @@ class InspectCommand:
         from ff3d.views.rendering import save_picture
 
         path = find_shape(self.mesh)
+        if self.picture is not None:
+            check_output(self.picture, force=self.force, inputs=[path])
         shape = load_shape(path)
         report = inspect_points(shape) if isinstance(shape, PointCloud) else inspect_mesh(shape)
         say(f"{path}\n{report}")
@@ -138,11 +154,13 @@ class SamplesCommand:
 
     directory: Annotated[Positional[Path], arg(metavar="DIR")] = Path("meshes")
     """where to"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.shapes.sample_meshes import write_samples
 
-        for path in write_samples(self.directory, progress=True):
+        for path in write_samples(self.directory, progress=True, force=self.force):
             say(str(path))
         say(f"results: {self.directory}")
         return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
@@ -10,15 +12,17 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
+from ff3d.checks import one_line
 from ff3d.cli.doctor import DoctorCommand
 from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, SamplesCommand
-from ff3d.cli.options import say
+from ff3d.cli.options import say, standard_streams
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand
 from ff3d.cli.theory import ImageCommand, NtkCommand, SignalCommand
 from ff3d.cli.watertight import WatertightCommand
 from ff3d.geometry.cores import configure_process
+from ff3d.progress import signals_as_interrupts
 
 log = logging.getLogger("ff3d")
 
@@ -28,7 +32,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
 
     only: the one command that a script of this name offers; its arguments then do not name it.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with standard_streams() as output, signals_as_interrupts():
+        code = _run(list(sys.argv[1:] if argv is None else argv), prog, only)
+        if output.lost:
+            log.error("%s: standard output cannot be written (%s)", prog, output.fault)
+        return code or int(output.lost)
+
+
+def _run(arguments: list[str], prog: str, only: str | None) -> int:
     debug = "--debug" in arguments
     arguments = [it for it in arguments if it != "--debug"]
     if arguments == ["--version"]:
@@ -39,16 +50,24 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "ff3d", only: str | N
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command = _parse(arguments, prog, only)
+        _check_place()
         configure_process()
         return command()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         log.error("%s: interrupted", prog)
-        return 130
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
     except Exception as error:
         if debug:
             raise
-        log.error("%s: error: %s", prog, (str(error) or type(error).__name__).splitlines()[0])
+        log.error("%s: error: %s", prog, one_line(error))
         return 1
+
+
+def _check_place() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise ValueError("the folder that this was started in is no more; change to another one") from None
 
 
 def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:

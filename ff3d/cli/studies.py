@@ -12,6 +12,7 @@ from tyro.conf import arg
 from ff3d.cli.options import ManyMeshes, Settings, ShapeName, number_or_text, say, typed_command
 from ff3d.cli.settings import given
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
+from ff3d.progress import Interrupt
 from ff3d.settings import make_config
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class CompareCommand:
     """grid cells along the longest side of each extracted mesh"""
     out: Path | None = None
     """results folder; the same command again resumes it (default: runs/MESH)"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.runs import new_folder
@@ -73,7 +76,7 @@ class CompareCommand:
             return not (folder / "report.md").exists() and matches_plan(folder, plan)
 
         folder = self.out or new_folder(Path("runs"), plan.meshes[0].stem, reusable=unfinished)
-        return _study(plan, str(folder), Executor(0))
+        return _study(plan, str(folder), Executor(0), force=self.force)
 
 
 @dataclass
@@ -101,6 +104,8 @@ class BenchmarkCommand:
     """do once more what failed"""
     out: str = "runs/benchmark"
     """results folder, or an fsspec address (s3://...); the same command again resumes it"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         self.executor.start()
@@ -117,7 +122,7 @@ class BenchmarkCommand:
         if bool(self.meshes) == (self.plan is not None):
             raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
         plan = read_plan(self.plan, **usual) if self.plan else make_plan(self.meshes, **usual)
-        return _study(plan, self.out, self.executor, again=self.again)
+        return _study(plan, self.out, self.executor, again=self.again, force=self.force)
 
 
 @dataclass
@@ -137,6 +142,8 @@ class TuneCommand:
     """scales to try, cycles per unit (gaussian, lecture: standard deviation; positional: highest frequency)"""
     out: Path = Path("runs/tune")
     """results folder; the same command again resumes it"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         self.executor.start()
@@ -158,6 +165,7 @@ class TuneCommand:
             workers=self.executor.workers_for(make_config(**settings).budget.seconds),
             command=typed_command(),
             progress_bar=True,
+            force=self.force,
         )
         pages = []
         for study in studies:
@@ -168,10 +176,10 @@ class TuneCommand:
         if not best:
             say("interrupted; the same command resumes it")
         say(f"results: {self.out / 'tuned.json' if best else self.out}   reports: {'  '.join(map(str, pages))}")
-        return 0 if best else 130
+        return 0 if best else 128 + Interrupt.last
 
 
-def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False) -> int:
+def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False, force: bool = False) -> int:
     """Run a study, write its reports and say what came of it."""
     from ff3d.studies.study import run_study
     from ff3d.views.html import write_page
@@ -181,7 +189,7 @@ def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False) -> 
     say(f"{plan}")
     command = typed_command()
     workers = executor.workers_for(plan.config.budget.seconds)
-    study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True)
+    study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True, force=force)
     write_report(study, progress_bar=True)
     page = write_page(study)
     say("\n" + text_table(study) + "\n")
@@ -194,7 +202,7 @@ def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False) -> 
         say(f"interrupted, {study.missing} fits are missing or cut short; the same command resumes it")
     say(f"{plan.fits - study.missing} of {plan.fits} fits done, {len(failed)} failed")
     say(f"results: {out}   report: {page.name if study.storage.remote else page}")
-    return 130 if study.missing else int(study.best is None)
+    return 128 + Interrupt.last if study.missing else int(study.best is None)
 
 
 def _without_mapping(settings: dict[str, Any], command: str) -> dict[str, Any]:

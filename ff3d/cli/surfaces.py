@@ -11,8 +11,20 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from ff3d.cli.options import Output, RunName, Settings, ShapeName, load_field_of, say, scores_in_words, typed_command
+from ff3d.checks import check_seed
+from ff3d.cli.options import (
+    Output,
+    RunName,
+    Settings,
+    ShapeName,
+    bytes_of,
+    load_field_of,
+    say,
+    scores_in_words,
+    typed_command,
+)
 from ff3d.cli.settings import given
+from ff3d.files import check_folder, check_output
 from ff3d.settings import make_config
 
 log = logging.getLogger("ff3d")
@@ -26,11 +38,15 @@ class FitCommand:
     settings: Settings
     out: Path | None = None
     """run folder; the same command again resumes an unfinished fit (default: runs/MESH-MAPPING)"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.labels.oracles import load_surface
         from ff3d.runs import MeshSource, Run, new_folder
 
+        if self.out is None or not Run(self.out).finished:
+            check_folder(self.out or Path("runs"))
         surface = load_surface(self.mesh)
         source = MeshSource(surface.name, surface.sha256 or "")
         config = make_config(**{"preset": None} | given(self.settings))
@@ -41,7 +57,15 @@ class FitCommand:
 
         folder = self.out or new_folder(Path("runs"), f"{surface.stem}-{config.mapping.name}", reusable=unfinished)
         run = Run(folder)
-        fit = run.fit(surface.mesh, config, source, command=typed_command(), oracle=surface.oracle, progress_bar=True)
+        fit = run.fit(
+            surface.mesh,
+            config,
+            source,
+            command=typed_command(),
+            oracle=surface.oracle,
+            progress_bar=True,
+            force=self.force,
+        )
         for note in fit.notes:
             say(note)
         say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
@@ -84,16 +108,21 @@ class ExtractCommand:
     """gigabytes that may be used (default: what is available)"""
     device: str = "auto"
     """auto, cpu, cuda or mps"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
+        memory = bytes_of(self.max_memory)
+        # mesh.ply in a run's folder is ff3d's own
+        check_output(output, force=self.force or self.output is None, inputs=[self.run])
         done = load_field_of(self.run, self.device).export(
             output,
             resolution=self.resolution,
             method=self.method,
             refine=self.refine,
-            max_memory=None if self.max_memory is None else round(self.max_memory * 1e9),
+            max_memory=memory,
             drop_floaters=self.drop_floaters,
             simplify=self.simplify,
             simplify_error=self.simplify_error,
@@ -136,6 +165,9 @@ class EvaluateCommand:
 
         if (self.mesh is None) == (self.testset is None):
             raise ValueError("give one of --mesh MESH and --testset FILE.npz")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"--resolution must be at least 1, got {self.resolution}")
+        check_seed(self.seed)
         field = load_field_of(self.run, self.device)
         if self.testset is not None:
             overlaps = overlaps_of(field.contains, load_test_sets(self.testset), progress_bar=True)

@@ -9,8 +9,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ff3d.cli.options import ShapeName, say, typed_command
+from ff3d.checks import check_seed
+from ff3d.cli.options import ShapeName, bytes_of, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
+from ff3d.files import check_folder, check_unmade, is_marked, locked
+from ff3d.progress import Interrupt
 
 
 @dataclass
@@ -40,6 +43,7 @@ class NtkCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.theory.shapes import STEPS, ntk
 
+        check_seed(self.seed)
         kernels = ntk(
             self.mesh,
             self.mappings,
@@ -109,6 +113,8 @@ class ImageCommand:
     """gigabytes that may be used (default: what is available)"""
     out: Path | None = None
     """results folder (default: runs/PICTURE-image)"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.runs import new_folder
@@ -117,31 +123,34 @@ class ImageCommand:
         from ff3d.theory.pictures import load_picture
         from ff3d.views.theory import image_rows, write_image_report
 
-        memory = available_memory() if self.max_memory is None else round(self.max_memory * 1e9)
+        memory = bytes_of(self.max_memory) or available_memory()
         picture = load_picture(self.picture, max_memory=memory)
+        check_seed(self.seed)
         folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
+        _check_report(folder, b'"psnr_train"', force=self.force)
         command = typed_command()
 
         def save(fits: list[ImageFit]) -> None:
             write_image_report(fits, folder, command=command, kind=self.kind, page=False)
 
-        fits = fit_images(
-            picture,
-            self.mappings,
-            self.scales,
-            preset=self.preset,
-            kind=self.kind,
-            steps=self.steps,
-            seconds=self.seconds,
-            size=self.size,
-            precision=self.precision,
-            seed=self.seed,
-            device=self.device,
-            max_memory=memory,
-            on_fit=save,
-            progress_bar=True,
-        )
-        page = write_image_report(fits, folder, command=command, kind=self.kind)
+        with locked(folder):
+            fits = fit_images(
+                picture,
+                self.mappings,
+                self.scales,
+                preset=self.preset,
+                kind=self.kind,
+                steps=self.steps,
+                seconds=self.seconds,
+                size=self.size,
+                precision=self.precision,
+                seed=self.seed,
+                device=self.device,
+                max_memory=memory,
+                on_fit=save,
+                progress_bar=True,
+            )
+            page = write_image_report(fits, folder, command=command, kind=self.kind)
         for note in fits[0].picture.notes:
             say(note)
         say("\n" + image_rows(fits) + "\n")
@@ -149,7 +158,7 @@ class ImageCommand:
         if interrupted:
             say("interrupted; what is done so far is saved")
         say(f"results: {folder}   report: {page}")
-        return 130 if interrupted else 0
+        return 128 + Interrupt.last if interrupted else 0
 
 
 @dataclass
@@ -168,6 +177,8 @@ class SignalCommand:
     """seed of the signal, weights and frequencies"""
     out: Path | None = None
     """results folder (default: runs/signal)"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.progress import ProgressBar
@@ -178,7 +189,9 @@ class SignalCommand:
         falloffs = [_falloff(text) for text in self.falloffs]
         if not falloffs:
             raise ValueError("--falloffs needs at least one of 0, 0.5, 1, ..., inf, none")
+        check_seed(self.seed)
         folder = self.out or new_folder(Path("runs"), "signal")
+        _check_report(folder, b'"falloffs"', force=self.force)
         signal = random_signal(self.power, seed=self.seed)
         fits = []
         for falloff in falloffs:
@@ -200,7 +213,8 @@ class SignalCommand:
         if bar:
             bar.close()
         chosen = predicted_by_falloff(self.power)
-        page = write_signal_report(fits, sparse, chosen, folder, command=typed_command())
+        with locked(folder):
+            page = write_signal_report(fits, sparse, chosen, folder, command=typed_command())
         say("\n" + signal_rows(fits) + "\n")
         best_falloff, error = min(chosen, key=lambda it: it[1])
         say(f"the theory chooses p = {best_falloff:g}: predicted test MSE {error:.3g}, trained to the end")
@@ -213,7 +227,15 @@ class SignalCommand:
         if interrupted:
             say("interrupted; what is done so far is saved")
         say(f"results: {folder}   report: {page}")
-        return 130 if interrupted else 0
+        return 128 + Interrupt.last if interrupted else 0
+
+
+def _check_report(folder: Path, mark: bytes, *, force: bool) -> None:
+    """Raise FolderError if the folder cannot be written, or holds such a report's files and no rows of one."""
+    check_folder(folder)
+    rows = folder / "rows.json"
+    if not (force or (rows.exists() and is_marked(rows, mark))):
+        check_unmade(rows, folder / "report.html", folder / "truth.png")
 
 
 def _falloff(text: str) -> float | None:

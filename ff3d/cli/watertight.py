@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from ff3d.cli.options import ManyMeshes, Output, say
+from ff3d.cli.options import ManyMeshes, Output, bytes_of, say
+from ff3d.files import check_folder, check_output
 
 
 @dataclass
@@ -51,6 +52,8 @@ class WatertightCommand:
     """seconds after which a mesh is given up; needs --workers"""
     max_memory: float | None = None
     """gigabytes that may be used by each mesh (default: what is available)"""
+    force: bool = False
+    """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.closing.files import ROWS, Job, close_many
@@ -61,11 +64,12 @@ class WatertightCommand:
         if self.timeout is not None and not self.workers:
             raise ValueError("--timeout needs --workers: a mesh can be given up in a process of its own alone")
         config = self._config()
-        memory = None if self.max_memory is None else round(self.max_memory * 1e9)
+        memory = bytes_of(self.max_memory)
         sources = find_shapes(self.meshes)
         if self.output is not None:
             if len(sources) > 1:
                 raise ValueError(f"-o takes one mesh, got {len(sources)}; give --out DIR")
+            check_output(self.output, force=self.force, inputs=sources)
             row = Job(sources[0], self.output, config, self.points, memory).run(progress=True)
             say(
                 f"{row['faces']:,} faces, closed, volume {row['volume']:.6g}, the surface within "
@@ -74,12 +78,15 @@ class WatertightCommand:
             say(f"results: {self.output}")
             return 0
         assert self.out is not None
+        check_folder(self.out)
         ending = "." + self.ending.removeprefix(".")
         jobs = [
             Job(source, self.out / f"{name}{ending}", config, self.points, memory)
             for source, name in zip(sources, distinct_names(sources), strict=True)
         ]
-        rows = close_many(jobs, self.out / ROWS, workers=self.workers, timeout=self.timeout, progress=True)
+        rows = close_many(
+            jobs, self.out / ROWS, workers=self.workers, timeout=self.timeout, progress=True, force=self.force
+        )
         failed = sum("failure" in row for row in rows)
         say(f"{len(rows) - failed} of {len(rows)} meshes closed")
         say(f"results: {self.out}")

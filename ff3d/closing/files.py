@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 import threading
@@ -18,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ff3d.closing.config import ClosingConfig
+from ff3d.checks import one_line
+from ff3d.closing.config import RESOLUTION, ClosingConfig
 from ff3d.closing.watertight import Closed, close, largest_distance
-from ff3d.files import file_sha256
+from ff3d.files import append_row, check_output, file_sha256, locked, read_rows
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.cores import threads
 from ff3d.geometry.triangles import HalfEdges, signed_volume
-from ff3d.surfaces.export import check_ending, save_surface, save_voxels
+from ff3d.surfaces.export import check_ending, check_samples, check_voxels, save_surface, save_voxels
 
 if TYPE_CHECKING:
     import trimesh
@@ -71,9 +73,13 @@ class Job:
 
         begun = time.perf_counter()
         shape: Any = load_shape(self.source)
+        if self.output.suffix.lower() == ".xyz":
+            check_samples(self.points, self.max_memory)
+        if self.output.suffix.lower() == ".npz" and hasattr(shape, "bounds") and self.config.error is None:
+            check_voxels(np.asarray(shape.bounds), self.config.resolution or RESOLUTION, self.max_memory)
         before = signed_volume(shape) if hasattr(shape, "faces") else None
         closed = close(shape, self.config, max_memory=self.max_memory, progress=progress)
-        save(closed, self.output, points=self.points, progress=progress)
+        save(closed, self.output, points=self.points, max_memory=self.max_memory, progress=progress)
         return {
             "faces": len(closed.mesh.faces),
             "volume": signed_volume(closed.mesh),
@@ -88,7 +94,9 @@ class Job:
         }
 
 
-def save(closed: Closed, path: Path, *, points: int = 100_000, progress: bool = False) -> None:
+def save(
+    closed: Closed, path: Path, *, points: int = 100_000, max_memory: int | None = None, progress: bool = False
+) -> None:
     """Write a closed mesh by the ending: its voxels to an .npz, else as `save_surface`."""
     if path.suffix.lower() != ".npz":
         save_surface(closed.mesh, path, points=points)
@@ -102,7 +110,7 @@ def save(closed: Closed, path: Path, *, points: int = 100_000, progress: bool = 
     def logits(points: Floats) -> Floats:
         return oracle.winding_number(points) - 0.5
 
-    save_voxels(logits, bounds, path, resolution=resolution, progress=progress)
+    save_voxels(logits, bounds, path, resolution=resolution, max_memory=max_memory, progress=progress)
 
 
 def is_closed(mesh: trimesh.Trimesh) -> bool:
@@ -112,7 +120,13 @@ def is_closed(mesh: trimesh.Trimesh) -> bool:
 
 
 def close_many(
-    jobs: Sequence[Job], rows: Path, *, workers: int = 0, timeout: float | None = None, progress: bool = False
+    jobs: Sequence[Job],
+    rows: Path,
+    *,
+    workers: int = 0,
+    timeout: float | None = None,
+    progress: bool = False,
+    force: bool = False,
 ) -> list[dict[str, Any]]:
     """Run the jobs; append a row for each to a .jsonl file as it comes; return the rows in the jobs' order.
 
@@ -120,11 +134,21 @@ def close_many(
     again next time; of two rows of one file the last counts.
     workers: processes beside this one, in which a mesh that crashes or takes longer than `timeout` seconds is a row
     too; 0: this process.
+    force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files, or
+    if another process writes there.
     """
-    if workers < 0 or (timeout is not None and timeout <= 0):
+    if workers < 0 or (timeout is not None and not 0 < timeout < math.inf):
         raise ValueError(f"workers must be 0 or more and timeout positive, got {workers} and {timeout}")
-    rows.parent.mkdir(parents=True, exist_ok=True)
-    known = _known(rows)
+    with locked(rows.parent):
+        return _close_waiting(jobs, rows, workers=workers, timeout=timeout, progress=progress, force=force)
+
+
+def _close_waiting(
+    jobs: Sequence[Job], rows: Path, *, workers: int, timeout: float | None, progress: bool, force: bool
+) -> list[dict[str, Any]]:
+    known = read_rows(rows)
+    for job in jobs:
+        check_output(job.output, force=force or job.output.name in known, inputs=[job.source])
     done: dict[int, dict[str, Any]] = {}
     for number, job in enumerate(jobs):
         row = known.get(job.output.name)
@@ -137,22 +161,9 @@ def close_many(
             if "failure" in row:
                 log.warning("%s: %s", jobs[number].source, row["failure"])
             done[number] = row
-            with rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(rows, row)
             bar.update()
     return [done[number] for number in sorted(done)]
-
-
-def _known(rows: Path) -> dict[str, dict[str, Any]]:
-    """The last row of each file; lines that were cut short do not count."""
-    known = {}
-    for line in rows.read_text(encoding="utf-8").splitlines() if rows.exists() else ():
-        try:
-            row = json.loads(line)
-            known[row["file"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue
-    return known
 
 
 def _same(row: dict[str, Any], job: Job) -> bool:
@@ -171,7 +182,7 @@ def _row(job: Job) -> dict[str, Any]:
         row |= job.identity
         return row | job.run()
     except Exception as error:  # whatever it trips over, the other meshes follow
-        return row | {"failure": (str(error) or type(error).__name__).splitlines()[0]}
+        return row | {"failure": one_line(error)}
 
 
 def _in_turn(jobs: Sequence[Job], waiting: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -28,7 +28,7 @@ from ff3d.geometry.arrays import Floats
 from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.surfaces import cleaning
-from ff3d.surfaces.extraction import extract_mesh
+from ff3d.surfaces.extraction import available_memory, check_memory, extract_mesh
 from ff3d.surfaces.grid_levels import ExtractionError, Guide, Logits
 from ff3d.surfaces.sharp import sharpen
 
@@ -108,6 +108,7 @@ def close(
     progress: bool = False,
 ) -> Closed:
     """As `watertight`, with what is needed to measure the result."""
+    _check_early(shape, config, max_memory)
     closing = _Closing(shape, config, oracle, max_memory, progress)
     if config.error is None:
         return closing.cleaned(closing.extracted(closing.resolution))
@@ -128,6 +129,17 @@ def close(
         f"an error of {error:.3g} is not met at resolution {closed.resolution}: parts of the surface lie "
         f"{away:.3g} from the result, perhaps thinner than a cell; allow a larger error, or give a resolution"
     )
+
+
+def _check_early(shape: Any, config: ClosingConfig, max_memory: int | None) -> None:
+    """Raise MemoryError before the shape is labelled if its resolution is far from fitting; `extract_mesh` is exact."""
+    if config.error is not None or len(getattr(shape, "faces", ())) == 0:
+        return
+    low, high = np.asarray(shape.bounds, dtype=np.float64)
+    if np.isfinite(high - low).all() and (high > low).any():
+        longest = float((high - low).max())
+        box = np.stack([low, np.maximum(high, low + longest / 100)])
+        check_memory(box, config.resolution or RESOLUTION, 2 * (max_memory or available_memory()))
 
 
 def largest_distance(surface: trimesh.Trimesh, other: trimesh.Trimesh, *, seed: int = 0) -> float:

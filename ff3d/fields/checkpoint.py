@@ -8,15 +8,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from torch import Tensor, nn
 
+from ff3d.checks import check_type, one_line, parse_json
 from ff3d.files import write_atomically
 
 
 class FitError(RuntimeError):
     """A fit that cannot continue; the message says what happened and what to change."""
+
+
+class _Evaluation(TypedDict):
+    step: int
+    seconds: float
+
+
+class Evaluation(_Evaluation, total=False):
+    """A row of metrics.jsonl."""
+
+    labelling: float
+    samples: int
+    loss: float
+    iou: dict[str, float]
 
 
 @dataclass
@@ -95,11 +110,17 @@ class Checkpoint:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            stored, progress = json.loads(metadata["config"]), Progress(**json.loads(metadata["progress"]))
+            stored = parse_json(metadata["config"], dict[str, Any])
+            progress = Progress(**parse_json(metadata["progress"], Progress))
+            check_type(progress.history, list[Evaluation], "history")
             if stored != json.loads(json.dumps(self.settings)):
                 raise FitError(f"{self.path}: belongs to a fit with other settings; give another --out, or delete it")
             network.load_state_dict({name[6:]: tensors[name] for name in tensors if name.startswith("field.")})
             optimizer.load_state({name[5:]: tensors[name] for name in tensors if name.startswith("adam.")})
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise FitError(f"{self.path}: not a checkpoint that can be resumed ({error}); delete it") from error
+        except FitError:
+            raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FitError(
+                f"{self.path}: not a checkpoint that can be resumed ({one_line(error)}); delete it"
+            ) from error
         return progress

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from ff3d.checks import one_line
 from ff3d.fields.config import GRID_MAPPINGS
 from ff3d.fields.feature_grids import GridMapping, UnitPoints
 from ff3d.fields.field_file import FAULTS, FieldError, FieldFile, read_field_file, write_field_file
 from ff3d.fields.mapping import InputMapping, Mapping
-from ff3d.fields.network import PRECISIONS, Network, best_device, best_precision
+from ff3d.fields.network import PRECISIONS, WAVES, Network, best_device, best_precision
 from ff3d.fields.quantization import STORAGES, packed, unpacked
 from ff3d.geometry.arrays import Labels, Logits
 from ff3d.geometry.coordinates import UnitCube, check_points
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 OUTSIDE_LOGIT = -100.0
 FAR_LOGIT = 10.0  # that of a field of distances far from the surface, about, and of what a guard answers
 GAINS = {"occupancy": 1.0, "distance": FAR_LOGIT}
+LARGEST = 1e36  # of numbers in the network: float32 and bfloat16 end at 3e38
 LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
 
 
@@ -141,6 +143,27 @@ class OccupancyField(Network):
         settings.setdefault("guide", self._guide)
         return export_surface(self.logits, self.bounds, path, **settings)
 
+    @torch.no_grad()
+    def largest_number(self) -> float:
+        """A bound on the size of the logits, and of all numbers on the way to them, within the box."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = reach = float(np.abs(self.cube.to_unit(self.bounds)).max())
+        if isinstance(self.mapping, GridMapping):  # weights of corners sum to 1; planes are multiplied
+            bound = max(1.0, float(self.mapping.table.abs().max())) ** len(self.mapping.axes)
+        elif self.mapping.name == "none":
+            bound = 2 * reach + 1
+        else:
+            bound = 1.0
+            largest *= 7 * max(1.0, float(self.mapping.frequencies.abs().sum(dim=1).max()))
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            sums = layer.weight.double().abs().sum(dim=1) * bound + layer.bias.double().abs()
+            reached = float(sums.max())
+            # the largest that an activation takes is finer's, 30 (|x| + 1) x
+            largest = max(largest, bound, 30 * (reached + 1) * reached if self.activation in WAVES else reached)
+            bound = reached if self.activation in ("relu", "gelu", "silu") else 1.0
+        return largest
+
     @property
     def _guide(self) -> Callable[[NDArray[np.float64], float], NDArray[np.bool_]] | None:
         """Whether cubes, centers (n, 3) and side in input coordinates, meet a cell that `surface` touches."""
@@ -189,7 +212,7 @@ def load_field(path: str | Path, *, device: str = "auto") -> OccupancyField:
     try:
         field = _assembled(stored)
     except FAULTS as error:
-        raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
+        raise FieldError(f"{path}: header and tensors do not make a field ({one_line(error)})") from error
     chosen = best_device(device)
     if field.precision != "float32":
         field.precision = best_precision(chosen)
@@ -231,4 +254,7 @@ def _assembled(stored: FieldFile) -> OccupancyField:
         storage=header["storage"],
     )
     field.load_state_dict(tensors)
+    largest = field.largest_number()
+    if not largest < LARGEST:
+        raise ValueError(f"its numbers may grow to {largest:.0e}, past what float32 holds")
     return field

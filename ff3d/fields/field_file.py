@@ -7,12 +7,13 @@ import lzma
 import math
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ff3d.checks import check_type, one_line, parse_json
 from ff3d.fields.quantization import DTYPES, unpacked
 from ff3d.files import write_atomically
 from ff3d.geometry.surface_cells import OUTSIDE, TOUCHED, SurfaceCells
@@ -22,8 +23,39 @@ VERSIONS = (1, 2, 3)  # 2 holds the cells that the surface touches; 3 all cells,
 MOST_CELLS = 2**20  # of a cell grid: three times what is made
 # a byte a cell, without the header of an .xz file; a fifth to a third smaller than by zlib
 SQUEEZE = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": MOST_CELLS, "lc": 0, "lp": 0, "pb": 0}]
-DEFAULTS = {"target": "occupancy", "storage": "float32", "settings": {}, "guarded": False}  # what older versions lack
+DEFAULTS = {
+    "target": "occupancy",
+    "storage": "float32",
+    "settings": {},
+    "guarded": False,
+    "surface": None,
+}  # what older versions lack
 FAULTS = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, lzma.LZMAError, zlib.error)
+
+
+class _Cells(TypedDict):
+    lower: list[float]
+    side: float
+    shape: list[int]
+
+
+class Header(TypedDict):
+    """The header of a field's file, with `DEFAULTS` for what older versions lack."""
+
+    version: int
+    mapping: str
+    width: int
+    depth: int
+    activation: str
+    precision: str
+    cube: dict[str, Any]
+    bounds: list[list[float]]
+    source: dict[str, Any]
+    surface: _Cells | None
+    target: str
+    storage: str
+    settings: dict[str, int]
+    guarded: bool
 
 
 class FieldError(ValueError):
@@ -69,7 +101,7 @@ def read_field_file(path: Path) -> FieldFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise FieldError(f"{path}: not a complete safetensors file ({error})") from error
+        raise FieldError(f"{path}: not a complete safetensors file ({one_line(error)})") from error
     if FORMAT not in metadata:
         raise FieldError(f"{path}: a safetensors file, but not one of ff3d's fields")
     for name, tensor in tensors.items():
@@ -78,15 +110,16 @@ def read_field_file(path: Path) -> FieldFile:
             expected = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
             raise FieldError(f"{path}: {name} is not finite {expected}; the fit diverged or the file was changed")
     try:
-        header = DEFAULTS | json.loads(metadata[FORMAT])
+        header = DEFAULTS | parse_json(metadata[FORMAT], dict[str, Any])
         if header["version"] not in VERSIONS:
             known = " and ".join(map(str, VERSIONS))
             raise FieldError(f"format version {header['version']}, this ff3d reads version {known}: update ff3d?")
+        check_type(header, Header, "header")
         cells = tensors.pop("surface.cells", None)
         surface = None if cells is None else _surface(header["surface"], cells, header["version"])
         return FieldFile(header, unpacked(tensors), surface)
     except FAULTS as error:
-        raise FieldError(f"{path}: header and tensors do not make a field ({error})") from error
+        raise FieldError(f"{path}: header and tensors do not make a field ({one_line(error)})") from error
 
 
 def _surface(header: dict[str, Any], stored: Tensor, version: int) -> SurfaceCells:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ff3d.files import check_archive
 from ff3d.formats.text import MeshError, parse_numbers, shown, text_lines, without_comments
 from ff3d.geometry.arrays import Floats
 
@@ -283,6 +284,7 @@ def read_npy(path: Path) -> Cloud:
 
 def read_npz(path: Path) -> Cloud:
     """Arrays `points` (n, 3) and, optionally, `normals` (n, 3)."""
+    check_archive(path)
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as stream:

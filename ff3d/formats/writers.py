@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,7 +81,11 @@ def _write_glb(mesh: trimesh.Trimesh, path: Path) -> bytes:
     scene = trimesh.Scene()
     part = trimesh.Trimesh(vertices, mesh.faces, vertex_normals=_normals(mesh), process=False)
     scene.add_geometry(part, transform=placement)
-    data = scene.export(file_type="glb", include_normals=True)
+
+    def mark(tree: dict[str, Any]) -> None:
+        tree["asset"]["generator"] = f"ff3d, {tree['asset'].get('generator', '')}"
+
+    data = scene.export(file_type="glb", include_normals=True, tree_postprocessor=mark)
     assert isinstance(data, bytes)
     return data
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
 from tqdm import tqdm
 
-from ff3d.files import write_atomically
+from ff3d.checks import one_line
+from ff3d.files import FORCE, FolderError, append_row, locked, read_rows, write_atomically
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import SampleMix
 from ff3d.labels.oracles import Oracle, load_surface
@@ -37,17 +38,15 @@ def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = F
         if queries.ndim != 2 or queries.shape[1] != 3 or queries.dtype.kind not in "fiu":
             raise ValueError(f"got {queries.dtype} of shape {queries.shape}")
     except Exception as error:
-        raise ValueError(f"{points}: expected a .npy of points (n, 3) ({error})") from error
+        raise ValueError(f"{points}: expected a .npy of points (n, 3) ({one_line(error)})") from error
     count = 0
     with (
         write_atomically(output) as temporary,
+        temporary.open("wb") as file,
         tqdm(total=len(queries), desc="labels", unit=" points", unit_scale=True, delay=2, disable=not progress) as bar,
     ):
-        if not len(queries):  # nothing cannot be mapped
-            with temporary.open("wb") as file:
-                np.save(file, np.zeros(0, dtype=bool))
-            return 0, 0
-        labels = open_memmap(temporary, mode="w+", dtype=bool, shape=(len(queries),))
+        # in pieces, not by a memory map: to that a full disk is a signal (SIGBUS)
+        npy.write_array_header_1_0(file, {"descr": "|b1", "fortran_order": False, "shape": (len(queries),)})
         for start in range(0, len(queries), CHUNK):
             try:
                 inside = oracle(np.asarray(queries[start : start + CHUNK], dtype=np.float64))
@@ -55,12 +54,21 @@ def label_file(oracle: Oracle, points: Path, output: Path, *, progress: bool = F
                 raise ValueError(
                     f"{points}: rows {start} to {start + len(queries[start : start + CHUNK])}: {error}"
                 ) from error
-            labels[start : start + CHUNK] = inside
+            file.write(np.asarray(inside, dtype=bool).tobytes())
             count += int(inside.sum())
             bar.update(len(inside))
-        labels.flush()
-        del labels
     return count, len(queries)
+
+
+def is_labels(path: Path) -> bool:
+    """Whether a file is a .npy of bool (n,), as `label_file` writes them."""
+    try:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            shape, _, kind = npy.read_array_header_1_0(file)
+    except (OSError, ValueError):
+        return False
+    return len(shape) == 1 and kind == np.dtype(bool)
 
 
 def prepare(
@@ -72,6 +80,7 @@ def prepare(
     margin: float,
     seed: int = 0,
     progress: bool = False,
+    force: bool = False,
 ) -> list[dict[str, Any]]:
     """Write `count` labelled points of each mesh to out/NAME.npz, and a row for each to out/prepared.jsonl (appended:
     of two rows of one file the last counts).
@@ -84,8 +93,21 @@ def prepare(
 
     A file that is there already, of the same mesh and settings, is kept. A mesh that fails is a row with its
     `failure`, tried again next time. Returns the rows of these meshes, in order.
+    force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files, or
+    if another process writes there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        known = read_rows(out / ROWS)
+        for name in distinct_names(meshes):
+            file = out / f"{name}.npz"
+            if file.exists() and not force and file.name not in known and _meta(file) is None:
+                raise FolderError(f"{file}: is there, and was not made by ff3d; {FORCE}")
+        return _prepared(meshes, out, mix, count=count, margin=margin, seed=seed, progress=progress)
+
+
+def _prepared(
+    meshes: Sequence[Path], out: Path, mix: SampleMix, *, count: int, margin: float, seed: int, progress: bool
+) -> list[dict[str, Any]]:
     settings = {
         "layout": LAYOUT,
         "count": count,
@@ -106,16 +128,25 @@ def prepare(
                 meta, arrays = _labelled(path, request, mix)
             row |= {"inside": meta["inside"], "notes": meta["notes"], "sha256": meta["sha256"]}
         except Exception as error:  # whatever it trips over, the other meshes go on
-            row["failure"] = str(error) or type(error).__name__
+            row["failure"] = one_line(error)
             log.warning("%s: %s", path, row["failure"])
         else:
             if arrays is not None:
                 with write_atomically(out / row["file"]) as temporary, temporary.open("wb") as stream:
                     np.savez(stream, **arrays, meta=np.array(json.dumps(meta)))
         rows.append(row)
-        with (out / ROWS).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(out / ROWS, row)
     return rows
+
+
+def _meta(path: Path) -> dict[str, Any] | None:
+    """What a file says of itself; None if it is none of `prepare`'s."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            meta = json.loads(str(archive["meta"]))
+        return meta if {"mesh", "sha256", "layout"} <= meta.keys() else None
+    except Exception:  # whatever is wrong with it
+        return None
 
 
 def _kept(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:

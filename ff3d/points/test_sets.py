@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ff3d.checks import one_line
+from ff3d.files import check_archive
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import sample_surface, sample_uniform
 from ff3d.labels.oracles import Oracle, Shape, surface_and_oracle
@@ -55,6 +57,7 @@ def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
     path = Path(path)
     sets: dict[str, LabelledPoints] = {}
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
             for kind in TEST_KINDS:
                 if kind in archive and f"{kind}_inside" in archive:
@@ -68,7 +71,7 @@ def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected a .npz of test sets") from None
     except Exception as error:
-        raise ValueError(f"{path}: not a readable .npz of test sets ({error})") from error
+        raise ValueError(f"{path}: not a readable .npz of test sets ({one_line(error)})") from error
     if not sets:
         raise ValueError(f"{path}: holds none of {', '.join(TEST_KINDS)}")
     return sets

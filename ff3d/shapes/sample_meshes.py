@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ff3d.files import write_text
+from ff3d.files import FORCE, FolderError, is_marked, write_text
 from ff3d.geometry.triangles import cross_products
 from ff3d.shapes.solids import CUT, HEEL, HOLES, LEG, LENGTHS, RIB, SOLIDS, THICK, WIDE, Solid, Values, length_of
 
@@ -39,13 +39,16 @@ def sample_mesh(name: str) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices.copy(), faces.copy(), process=False)
 
 
-def write_samples(directory: str | Path, *, progress: bool = False) -> list[Path]:
+def write_samples(directory: str | Path, *, progress: bool = False, force: bool = False) -> list[Path]:
     """Write each sample as name.obj, and the README.md that describes them; return the paths.
 
     The same bytes each time: the committed folder meshes/ is this function's output. Each file is whole or absent.
-    progress: show a tqdm bar.
+    progress: show a tqdm bar.  force: replace files of these names that are not samples; FolderError without.
     """
     directory, paths, rows = Path(directory), [], []
+    for file in (*(directory / f"{name}.obj" for name in SAMPLES), directory / "README.md"):
+        if file.exists() and not force and not is_marked(file, b"ff3d samples"):
+            raise FolderError(f"{file}: is there, and was not made by ff3d; {FORCE}")
     for name in tqdm(SAMPLES, desc="samples", disable=not progress):
         mesh = sample_mesh(name)
         lines = [f"# {name}, written by ff3d samples; CC0 1.0"]

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ff3d.files import write_atomically
+from ff3d.files import short_name, write_atomically
 from ff3d.formats import READERS
 from ff3d.formats.clouds import starts_as_cloud
 from ff3d.formats.text import MeshError, refuse_impostors
@@ -215,9 +215,9 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     """A name for each file: its stem, with 16 letters of its path's hash where another file has the same stem."""
     count = Counter(path.stem for path in paths)
     return [
-        path.stem
+        short_name(path.stem)
         if count[path.stem] == 1
-        else f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+        else f"{short_name(path.stem)}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
         for path in paths
     ]
 

@@ -5,19 +5,33 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ff3d.fields.config import PAPER_MAPPINGS
+from ff3d.checks import check_seed, check_type, one_line, read_json
+from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.files import file_sha256
 from ff3d.settings import OPTIONS, FitConfig, make_config
 from ff3d.shapes.sources import distinct_names, find_shapes
 from ff3d.studies.task import Task
 
 PLAN = "plan.json"
+LARGEST_PLAN = 2**20  # bytes of a YAML file
+FINEST = 2**14  # cells along the longest side of an extracted mesh
+
+
+class Record(TypedDict):
+    """plan.json."""
+
+    settings: dict[str, Any]
+    resolution: int
+    tuned: dict[str, dict[str, Any]]
+    testsets: str
+    meshes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,12 @@ class Plan:
     testsets: Path | None = None
 
     def __post_init__(self) -> None:
+        check_type(self.mappings, tuple[MappingName, ...], "mappings")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
+        check_type(self.resolution, int, "resolution")
+        if not 1 <= self.resolution <= FINEST:
+            raise ValueError(f"resolution must be from 1 to {FINEST}, got {self.resolution}")
         named = {"meshes": self.meshes, "mappings": self.mappings, "seeds": self.seeds, **self.vary}
         for name, values in named.items():
             if not values or len(set(values)) < len(values):
@@ -48,7 +68,9 @@ class Plan:
         known = set(OPTIONS) - {"mapping", "seed"}
         if unknown := sorted(({*self.vary} | {it for own in self.tuned.values() for it in own}) - known):
             raise ValueError(f"cannot vary {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        self.tasks()  # settings that do not go together are told now, not at the hundredth fit
+        for task in self.tasks():  # settings that do not go together are told now, not at the hundredth fit
+            if {"/", os.sep, os.altsep or "/", "\0"} & set(task.name):
+                raise ValueError(f"{task.name!r} cannot be the name of a folder")
 
     @cached_property
     def names(self) -> dict[str, Path]:
@@ -129,13 +151,16 @@ def make_plan(
     """
     if "seed" in settings or "mapping" in settings:
         raise ValueError("a plan has seeds and mappings (several), not seed or mapping")
+    check_type(mappings, list[str], "mappings")
+    check_type(list(seeds) if isinstance(seeds, range) else seeds, list[int], "seeds")
+    check_type(vary or {}, dict[str, list[int | float | str | bool | list[float] | None]], "vary")
     return Plan(
         tuple(find_shapes(meshes)),
         tuple(mappings),
         tuple(seeds),
         settings,
         resolution,
-        {name: tuple(values) for name, values in (vary or {}).items()},
+        {name: tuple(map(_hashable, values)) for name, values in (vary or {}).items()},
         read_tuned(Path(tuned)) if tuned else {},
         Path(testsets) if testsets else None,
     )
@@ -149,26 +174,39 @@ def read_plan(path: Path, **usual: Any) -> Plan:
     import yaml
 
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_PLAN:
+            raise ValueError(f"{path.stat().st_size:,} bytes, at most {LARGEST_PLAN:,} are read")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("aliases (*) are not read; write the value again")
+        entries = yaml.safe_load(text)
         if not isinstance(entries, dict) or not isinstance(entries.get("meshes"), list):
             raise ValueError("expected keys and values, and under meshes a list")
+        check_type(entries, dict[str, Any], "it")
+        check_type(entries["meshes"], list[str], "meshes")
+        for name in ("tuned", "testsets"):
+            check_type(entries.get(name), str | None, name)
         near = {name: _near(path, name) for name in [*entries["meshes"], entries.get("testsets"), entries.get("tuned")]}
         entries["meshes"] = [near[name] for name in entries["meshes"]]
         entries |= {name: near[entries[name]] for name in ("testsets", "tuned") if isinstance(entries.get(name), str)}
         if entries.keys() & {"seconds", "steps"}:  # one budget, the file's
             usual = {name: value for name, value in usual.items() if name not in ("seconds", "steps")}
         return make_plan(**{**usual, **entries})
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a plan ({' '.join(str(error).split())})") from error
+    except RecursionError:
+        raise ValueError(f"{path}: not a plan (it is nested too deeply)") from None
+    except (OSError, ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a plan ({one_line(' '.join(str(error).split()))})") from error
 
 
 def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
     """What `ff3d tune` wrote: for each mapping, settings of its own. Raises ValueError if it is not."""
     try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        return {mapping: dict(own) for mapping, own in tuned.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: not what ff3d tune writes ({error})") from error
+        tuned: dict[str, dict[str, Any]] = read_json(
+            path, dict[MappingName, dict[str, int | float | str | bool | None]]
+        )
+        return tuned
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not what ff3d tune writes ({one_line(error)})") from error
 
 
 def matches_plan(folder: Path, plan: Plan) -> bool:
@@ -176,7 +214,7 @@ def matches_plan(folder: Path, plan: Plan) -> bool:
     stored = folder / PLAN
     if not stored.exists():
         return False
-    kept, now = json.loads(stored.read_text(encoding="utf-8")), provenance(plan)
+    kept, now = read_json(stored, Record), provenance(plan)
     same = all(kept["meshes"].get(name, sha256) == sha256 for name, sha256 in now.pop("meshes").items())
     return same and {key: kept.get(key) for key in now} == now
 
@@ -201,6 +239,10 @@ def _counted(number: int, singular: str, plural: str = "") -> str:
     ('1 mesh', '2 meshes', '3 seeds')
     """
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _near(plan: Path, name: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -14,7 +14,7 @@ class Storage:
 
     address: a path, or scheme://...; the file system's own package (s3fs, gcsfs, ...) is the user's to install.
     Files are sent one by one, each atomically where the file system puts objects so; locally ff3d writes
-    them whole itself. Raises ValueError for an address that fsspec cannot open.
+    them whole itself. Raises ValueError for an address that fsspec cannot open, and for names that lead out of it.
     """
 
     def __init__(self, address: str | Path):
@@ -23,6 +23,8 @@ class Storage:
         if "://" not in self.address:
             self.local = Path(address).expanduser()
             return
+        if ".." in PurePosixPath(self.address).parts:
+            raise ValueError(f"{self.address}: an address must not go up (..)")
         import fsspec
 
         try:
@@ -40,7 +42,7 @@ class Storage:
     def send(self, *names: str) -> None:
         """Copy files, or folders with what is in them, from `local` to the address, in the order given."""
         for name in names if self.remote else ():
-            place = self.local / name
+            place = self._place(name)
             for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
                 if path.is_file():
                     target = f"{self._root}/{path.relative_to(self.local).as_posix()}"
@@ -50,16 +52,22 @@ class Storage:
     def fetch(self, *names: str) -> None:
         """Copy files from the address to `local`; what is not there, or is here already, is left out."""
         for name in names if self.remote else ():
-            target, path = f"{self._root}/{name}", self.local / name
+            target, path = f"{self._root}/{name}", self._place(name)
             if not path.exists() and self._system.exists(target):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._system.get_file(target, str(path))
 
     def remove(self, name: str) -> None:
         """Delete a file, here and at the address, if it is there."""
-        (self.local / name).unlink(missing_ok=True)
+        self._place(name).unlink(missing_ok=True)
         if self.remote and self._system.exists(f"{self._root}/{name}"):
             self._system.rm_file(f"{self._root}/{name}")
+
+    def _place(self, name: str) -> Path:
+        """Where a name lies in `local`."""
+        if name.startswith("/") or {"..", "."} & set(name.split("/")):
+            raise ValueError(f"{name!r} leads out of {self.address}")
+        return self.local / name
 
     def names(self, name: str) -> list[str]:
         """The folders here, in order, that hold a file of this name."""

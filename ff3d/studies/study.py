@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ff3d.files import write_atomically, write_text
+from ff3d.checks import one_line, read_json
+from ff3d.files import check_unmade, locked, write_atomically, write_text
 from ff3d.runs import Run, RunError
-from ff3d.studies.plan import PLAN, Plan, matches_plan, provenance
+from ff3d.studies.plan import PLAN, Plan, Record, matches_plan, provenance
 from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import summary
 from ff3d.studies.task import ROW, Reference, Row, reference
@@ -93,6 +94,7 @@ def run_study(
     again: bool = False,
     command: str = "",
     progress_bar: bool = False,
+    force: bool = False,
 ) -> Study:
     """Do what is not done yet, each fit in a run folder of its own, out/MESH-MAPPING-SEED.
 
@@ -100,10 +102,18 @@ def run_study(
     A row is on disk (row.json in the run's folder) before the next fit begins; rows.jsonl and rows.parquet hold all.
     A fit that fails, hangs or dies is a row with its `failure`, and so is every fit to a mesh that cannot be
     labelled. After Ctrl-C the fits in hand are kept unfinished and measured; the same call resumes.
-    Raises ValueError if the folder holds a study of other settings.
+    force: replace files of the names of a study's that ff3d has not made.
+    Raises ValueError if the folder holds a study of other settings, FolderError if it holds such files, or if another
+    process does a study there (at an address that is not seen).
     """
     storage = Storage(out)
-    _keep_plan(plan, storage)
+    with locked(storage.local):
+        _keep_plan(plan, storage, force)
+        return _done(plan, storage, workers, again=again, command=command, progress_bar=progress_bar)
+
+
+def _done(plan: Plan, storage: Storage, workers: Workers, *, again: bool, command: str, progress_bar: bool) -> Study:
+    """The study, after what is not done yet is done."""
     tasks = plan.tasks()
     done = {row_name: row for row_name, row in read_rows(storage).items() if not (again and row.failure)}
     open_tasks = [task for task in tasks if task.name not in done]
@@ -114,7 +124,7 @@ def run_study(
         total=len(tasks), initial=len(tasks) - len(open_tasks), desc="fits", unit="", disable=not progress_bar
     ) as bar:
         one = progress_bar and len(tasks) <= 10
-        for task, row, whole in workers.rows(open_tasks, str(out), command, progress_bar=one):
+        for task, row, whole in workers.rows(open_tasks, storage.address, command, progress_bar=one):
             done[task.name] = row
             unfinished += [] if whole else [task.name]
             bar.update(int(whole))
@@ -135,27 +145,35 @@ def read_rows(storage: Storage) -> dict[str, Row]:
     for name in storage.names(ROW):
         storage.fetch(f"{name}/{ROW}")
         try:
-            rows[name] = Row.from_json((storage.local / name / ROW).read_text(encoding="utf-8"))
-        except ValueError as error:
+            row = Row.from_json((storage.local / name / ROW).read_text(encoding="utf-8"))
+            if row.name != name:
+                raise ValueError(f"it is that of {row.name}")
+            rows[name] = row
+        except (OSError, ValueError) as error:
             raise ValueError(f"{storage.address}/{name}/{ROW}: {error}; delete it to do that fit again") from error
     return rows
 
 
-def _keep_plan(plan: Plan, storage: Storage) -> None:
+def _keep_plan(plan: Plan, storage: Storage, force: bool) -> None:
     """Write the plan at first; raise ValueError if another is there."""
     storage.fetch(PLAN)
     stored, now = storage.local / PLAN, provenance(plan)
     if stored.exists():
         try:
             same = matches_plan(storage.local, plan)
-            now["meshes"] |= json.loads(stored.read_text(encoding="utf-8"))["meshes"]
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{stored}: not the plan of a benchmark ({error}); give another --out") from error
+            now["meshes"] |= read_json(stored, Record)["meshes"]
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{stored}: not the plan of a benchmark ({one_line(error)}); give another --out"
+            ) from error
         if not same:
             raise ValueError(
                 f"{storage.address}: holds a benchmark of other settings or other meshes of these names; "
                 "give another --out"
             )
+    elif not force:
+        pictures = [f"{name}{kind}.png" for name in plan.names for kind in ("", "-cuts")]
+        check_unmade(*(storage.local / name for name in (ROWS, TABLE, "report.md", "report.html", *pictures)))
     write_text(stored, json.dumps(now, indent=2) + "\n")
     storage.send(PLAN)
 

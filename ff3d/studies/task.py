@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ff3d.fields.checkpoint import FitError
+from ff3d.checks import check_type, one_line, parse_json
+from ff3d.fields.checkpoint import Evaluation, FitError
 from ff3d.fields.mapping import DEFAULT_SCALE
-from ff3d.files import file_sha256, write_text
+from ff3d.files import file_sha256, short_name, write_text
 from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import load_surface
 from ff3d.labels.winding_number import WindingNumberOracle
@@ -73,7 +74,7 @@ class Task:
 
 
 def _run_name(mesh: str, variant: str, seed: int) -> str:
-    return "-".join([mesh, *variant.split(), str(seed)])
+    return short_name("-".join([mesh, *variant.split(), str(seed)]))
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,12 @@ class Row:
     def from_json(cls, text: str) -> Row:
         """The row of `to_json`. Raises ValueError if it is not one."""
         try:
-            plain = json.loads(text)
-            surface = plain["surface"] and SurfaceMetrics(**plain["surface"])
+            plain = parse_json(text, cls)
+            check_type(plain.get("history", []), list[Evaluation], "history")
+            surface = SurfaceMetrics(**plain["surface"]) if plain.get("surface") else None
             return cls(**{**plain, "surface": surface})
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"not a row of a benchmark ({error})") from error
+        except ValueError as error:
+            raise ValueError(f"not a row of a benchmark ({one_line(error)})") from error
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -251,12 +253,12 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
         truth = reference(task.mesh, task.testset)
         _ = truth.tests  # what is wrong with them is told before the fit, not after
     except (ValueError, OSError, MemoryError) as error:
-        row = Row.failed(task, str(error) or type(error).__name__)
+        row = Row.failed(task, one_line(error))
     else:
         try:
             row, done = _measured(task, folder, truth, command, progress_bar)
         except (FitError, MemoryError) as error:
-            row = Row.failed(task, str(error) or type(error).__name__)
+            row = Row.failed(task, one_line(error))
     if row.failure:
         log.error("%s, %s: %s", task.mesh_name, task.variant, row.failure)
     if done:
@@ -283,7 +285,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
         save_mesh(shape, folder / "mesh.ply")
         surface = surface_distances(shape, truth.separating, seed=config.seed)
     except (ExtractionError, MemoryError) as error:
-        failure = str(error) or type(error).__name__
+        failure = one_line(error)
     overlaps = overlaps_of(field.contains, truth.tests, progress_bar=progress_bar)
     nothing = nothing_found(overlaps)
     if nothing and progress.finished:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ff3d.files import write_text
-from ff3d.studies.plan import Plan
+from ff3d.files import check_unmade, write_text
+from ff3d.studies.plan import PLAN, Plan
 from ff3d.studies.statistics import sweep
 from ff3d.studies.study import HERE, Study, run_study
 from ff3d.studies.workers import Workers
@@ -33,6 +33,7 @@ def tune(
     workers: Workers = HERE,
     command: str = "",
     progress_bar: bool = False,
+    force: bool = False,
 ) -> tuple[dict[str, dict[str, Any]], list[Study]]:
     """Search each mapping's learning rate at its usual scale, and then its scale at that rate.
 
@@ -40,7 +41,10 @@ def tune(
     go on as any other does. The best by mean IoU near the surface is written to out/tuned.json, for
     `ff3d benchmark --tuned`. Returns it, {mapping: {"learning_rate": ..., "scale": ...}}, and the studies.
     After Ctrl-C there is no best, {}, and the same call resumes.
+    force, and what is raised without: as `run_study`.
     """
+    if not force and not any((out / f"{name}s" / PLAN).exists() for name in ("learning_rate", "scale")):
+        check_unmade(out / TUNED)
     best: dict[str, dict[str, Any]] = {}
     studies = []
     scaled = tuple(it for it in mappings if it in SCALED)
@@ -56,7 +60,9 @@ def tune(
             vary={name: tuple(values)},
             tuned={mapping: dict(best[mapping]) for mapping in which if mapping in best},
         )
-        study = run_study(plan, out / f"{name}s", workers=workers, command=command, progress_bar=progress_bar)
+        study = run_study(
+            plan, out / f"{name}s", workers=workers, command=command, progress_bar=progress_bar, force=force
+        )
         studies.append(study)
         if study.missing:
             return {}, studies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -11,11 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ff3d.files import write_text
+from ff3d.checks import one_line
+from ff3d.files import LOCK, write_text
 from ff3d.geometry.cores import configure_process, limited_threads, threads
 from ff3d.progress import Interrupt, block_signals
 from ff3d.studies.remote import Storage
@@ -28,6 +31,8 @@ log = logging.getLogger("ff3d")
 AHEAD = 1000  # tasks that a cluster is given before the first are back
 RETRIES = 5  # of a task whose node died
 END_AT_ONCE = 2  # presses of Ctrl-C
+SENDING = 10.0  # seconds between looks at whether there is a new checkpoint to be sent
+UNFINISHED = ("config.json", "metrics.jsonl", "field.safetensors", "checkpoint.safetensors")  # of a fit
 LISTENING = 0.1  # seconds between looks at how often it was pressed
 
 
@@ -48,9 +53,9 @@ class Workers:
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.processes < 0 or (self.threads is not None and self.threads < 1) or self.gpus < 0:
+        if self.processes < 0 or (self.threads is not None and self.threads < 1) or not 0 <= self.gpus < math.inf:
             raise ValueError("workers and gpus must be 0 or more, and threads at least 1")
-        if self.timeout is not None and self.timeout <= 0:
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout must be positive, got {self.timeout}")
 
     def rows(
@@ -127,11 +132,14 @@ class Workers:
         row = Row.failed(task, reason)
         log.error("%s: %s", task.name, reason)
         storage = Storage(out)
+        (storage.local / task.name / LOCK).unlink(missing_ok=True)  # its process is no more
         write_text(storage.local / task.name / ROW, row.to_json() + "\n")
         storage.send(f"{task.name}/{ROW}")
         return row, True
 
     def _on_ray(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
+        if self.ray == "local":  # read when ray is imported: then its ports are on loopback
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             import ray
         except ImportError:
@@ -172,17 +180,55 @@ def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
 
 
 def _kept(task: Task, out: str, command: str, progress_bar: bool = False) -> tuple[Row, bool]:
-    """Perform a task in its folder, here or at a remote address; row.json is sent last, when the rest is there."""
+    """Perform a task in its folder, here or at a remote address; row.json is sent last, when the rest is there.
+
+    To an address the checkpoint is sent as the fit goes, so that another machine resumes it.
+    """
     from ff3d.studies.task import ROW, perform
 
-    storage = Storage(out)
-    storage.fetch(f"{task.name}/{ROW}")
-    folder = storage.local / task.name
-    row, done = perform(task, folder, command=command, progress_bar=progress_bar)
+    storage, folder = Storage(out), task.name
+    storage.fetch(f"{folder}/{ROW}", *(f"{folder}/{name}" for name in UNFINISHED))
+    with _sent(storage, [f"{folder}/{name}" for name in UNFINISHED]):
+        row, done = perform(task, storage.local / folder, command=command, progress_bar=progress_bar)
     if done:
-        files = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == ROW, name))
-        storage.send(*(f"{task.name}/{name}" for name in files))
+        files = sorted((path.name for path in (storage.local / folder).iterdir()), key=lambda name: (name == ROW, name))
+        storage.send(*(f"{folder}/{name}" for name in files))
+        if storage.remote:
+            storage.remove(f"{folder}/{UNFINISHED[-1]}")
     return row, done
+
+
+@contextmanager
+def _sent(storage: Storage, names: Sequence[str]) -> Iterator[None]:
+    """Within it, and at its end, files are sent to a remote address, in this order, when they have changed."""
+    if not storage.remote:
+        yield
+        return
+    stamps: dict[str, int] = {}
+    ended = threading.Event()
+
+    def send() -> None:
+        for name in names:
+            path = storage.local / name
+            if path.exists() and stamps.get(name) != (stamp := path.stat().st_mtime_ns):
+                storage.send(name)
+                stamps[name] = stamp
+
+    def follow() -> None:
+        while not ended.wait(SENDING):
+            try:
+                send()
+            except Exception as error:  # the address may be back the next time
+                log.warning("%s: not sent: %s", storage.address, one_line(error))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    send()
 
 
 def _context() -> Any:
@@ -214,7 +260,7 @@ class _Presses(Interrupt):
         self._presses = presses
 
     def _receive(self, number: int, frame: Any) -> None:
-        self.signal = number
+        self.signal = Interrupt.last = number
         self._presses.value += 1
         if self._presses.value >= END_AT_ONCE:
             raise KeyboardInterrupt

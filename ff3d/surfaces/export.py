@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,19 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from ff3d.files import write_atomically
+from ff3d.files import MARK, write_atomically
 from ff3d.formats.writers import WRITERS, save_mesh
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.sampling import sample_surface
 from ff3d.geometry.triangles import signed_volume, unit_vectors
 from ff3d.surfaces import cleaning
-from ff3d.surfaces.extraction import extract_mesh
+from ff3d.surfaces.extraction import available_memory, extract_mesh
 from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:
     import trimesh
 
 CHUNK = 2**18
+BYTES_PER_QUERY = 100  # of a chunk
+BYTES_PER_SAMPLE = 400  # of a point in an .xyz
 ENDINGS = (*WRITERS, ".xyz", ".npz")
 
 
@@ -76,8 +81,7 @@ def export_surface(
     path = Path(path)
     check_ending(path)
     ending = path.suffix.lower()
-    if points < 1:
-        raise ValueError(f"points must be at least 1, got {points}")
+    check_samples(points, max_memory if ending == ".xyz" else sys.maxsize)
     if simplify is not None and simplify_error is not None:
         raise ValueError(f"give either simplify or simplify_error, got {simplify} and {simplify_error}")
     box = np.asarray(bounds, dtype=np.float64)
@@ -86,7 +90,7 @@ def export_surface(
             raise ValueError(
                 f"{path}: voxels have no vertices to refine, simplify or clean; leave these out, or give .ply"
             )
-        inside = save_voxels(logits, box, path, resolution=resolution, progress=progress)
+        inside = save_voxels(logits, box, path, resolution=resolution, max_memory=max_memory, progress=progress)
         spacing = float((box[1] - box[0]).max()) / resolution
         volume = inside * float(np.prod(_voxels_along(box, spacing))) * spacing**3
         return Export(path, 0, volume, inside, time.perf_counter() - begun)
@@ -131,8 +135,7 @@ def save_points(mesh: trimesh.Trimesh, path: str | Path, *, count: int = 100_000
     Normals are the vertices', interpolated, of length 1. `ff3d.load_points` reads the file back.
     Raises ValueError if the mesh has no area, or count is not positive.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1 point, got {count}")
+    check_samples(count, None)
     points, face = sample_surface(mesh, count, np.random.default_rng(seed))
     corners, normals = mesh.vertices[mesh.faces[face]], mesh.vertex_normals[mesh.faces[face]]
     share = _barycentric(points, corners)
@@ -148,22 +151,23 @@ def save_voxels(
     path: str | Path,
     *,
     resolution: int = 256,
+    max_memory: int | None = None,
     progress: bool = False,
 ) -> float:
     """Write a box's voxels to a .npz; return the share that is inside.
 
     logits: points (n, 3) -> (n,), > 0 inside.  bounds: (2, 3), the box.  resolution: voxels along its longest side;
-    they are cubes, and cover the box, centred on it.
+    they are cubes, and cover the box, centred on it.  max_memory: bytes, by default what is available.
     The file has `occupancy` (nx, ny, nz) bool, whether each voxel's centre is inside, `origin` (3,), the lowest
     corner of the grid, and `spacing`, the side of a voxel: centre (i, j, k) is origin + spacing * (i + .5, ...).
-    Raises ValueError for an unusable box or resolution.
+    Raises ValueError for an unusable box or resolution, MemoryError before the work if the voxels do not fit.
     """
     low, high = np.asarray(bounds, dtype=np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()) or resolution < 1:
         box = [low.tolist(), high.tolist()]
         raise ValueError(f"expected a box (2, 3) that is not flat and a resolution from 1, got {box}, {resolution}")
     spacing = float((high - low).max()) / resolution
-    shape = _voxels_along(np.stack([low, high]), spacing)
+    shape = check_voxels(np.stack([low, high]), resolution, max_memory)
     origin = (low + high) / 2 - shape * spacing / 2
     occupancy = np.zeros(shape, dtype=bool)
     flat = occupancy.reshape(-1)
@@ -175,7 +179,36 @@ def save_voxels(
             bar.update(len(voxels))
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, occupancy=occupancy, origin=origin, spacing=np.array(spacing))
+        file.flush()
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.comment = MARK
     return float(occupancy.mean())
+
+
+def check_voxels(box: Floats, resolution: int, max_memory: int | None) -> NDArray[np.int64]:
+    """The voxels along each side of a box (2, 3). Raises MemoryError if they need more than so many bytes."""
+    shape = _voxels_along(box, float((box[1] - box[0]).max()) / resolution)
+    chunk = BYTES_PER_QUERY * CHUNK
+    needed, available = math.prod(shape.tolist()), available_memory() if max_memory is None else max_memory
+    if needed + chunk > available:
+        fits = int(resolution * (max(0, available - chunk) / needed) ** (1 / 3))
+        raise MemoryError(
+            f"{needed:,} voxels need {(needed + chunk) / 1e9:.3g} GB, {available / 1e9:.3g} GB are available; "
+            + (f"a resolution of {fits} fits" if fits else "no resolution fits")
+        )
+    return shape
+
+
+def check_samples(points: int, max_memory: int | None) -> None:
+    """Raise ValueError for less than one point in an .xyz, MemoryError for more than fit in so many bytes."""
+    if points < 1:
+        raise ValueError(f"points must be at least 1, got {points}")
+    needed, available = BYTES_PER_SAMPLE * points, available_memory() if max_memory is None else max_memory
+    if needed > available:
+        raise MemoryError(
+            f"{points:,} points need {needed / 1e9:.3g} GB, {available / 1e9:.3g} GB are available; "
+            f"{available // BYTES_PER_SAMPLE:,} fit"
+        )
 
 
 def _voxels_along(box: Floats, spacing: float) -> NDArray[np.int64]:

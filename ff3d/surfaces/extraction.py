@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -101,9 +101,18 @@ def extract_mesh(
         raise ValueError(f"tolerance must be a logit of at least 0, got {tolerance}")
     step = _step(box, resolution, method, start)
     available = available_memory() if max_memory is None else max_memory
+    check_memory(box, resolution, available, method=method, start=start, chunk=chunk)
+    with tqdm(desc="extract", unit=" points", unit_scale=True, disable=not progress) as bar:
+        grid = FineGrid(box, resolution, step)
+        tracer = SurfaceTracer(logits, guide, grid, chunk, refine, tolerance, available, bar)
+        return _mesh(tracer, *tracer.trace())
+
+
+def check_memory(bounds: ArrayLike, resolution: int, available: int, **settings: Any) -> None:
+    """Raise MemoryError, with the largest resolution that fits, if `memory_needed` is more than is available, bytes."""
 
     def need(cells: int) -> int:
-        return memory_needed(box, cells, method=method, start=start, chunk=chunk)
+        return memory_needed(bounds, cells, **settings)
 
     if (needed := need(resolution)) > available:
         fits = bisect_right(range(1, resolution), available, key=need)
@@ -111,10 +120,6 @@ def extract_mesh(
             f"resolution {resolution} needs {needed / 1e9:.3g} GB, {available / 1e9:.3g} GB are available; "
             + (f"the largest resolution that fits is {fits}" if fits else "no resolution fits")
         )
-    with tqdm(desc="extract", unit=" points", unit_scale=True, disable=not progress) as bar:
-        grid = FineGrid(box, resolution, step)
-        tracer = SurfaceTracer(logits, guide, grid, chunk, refine, tolerance, available, bar)
-        return _mesh(tracer, *tracer.trace())
 
 
 def memory_needed(

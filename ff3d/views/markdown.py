@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from ff3d.fields.field import load_field
 from ff3d.files import write_text
@@ -10,7 +11,7 @@ from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.study import Study
 from ff3d.views.figure import Entry, comparison_picture, section_picture
 from ff3d.views.rendering import save_picture
-from ff3d.views.tables import LEGEND, noted, provenance, score_text, text_table
+from ff3d.views.tables import LEGEND, markdown_text, noted, provenance, score_text, text_table
 
 
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
@@ -21,23 +22,26 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
     pictured = study.meshes if pictures else []
     paths = [path for mesh in pictured for path in _pictures(study, mesh, progress_bar=progress_bar)]
     plan = study.plan
-    lines = [f"# {', '.join(study.meshes)}: {', '.join(plan.variants)}", "", f"{plan}.", ""]
+    title = markdown_text(f"{', '.join(study.meshes)}: {', '.join(plan.variants)}")
+    lines = [f"# {title}", "", f"{markdown_text(plan)}.", ""]
     if study.unfinished:
         verb = "fit is" if study.missing == 1 else "fits are"
         lines += [f"Interrupted: {study.missing} {verb} missing or incomplete.", ""]
     if len(study.meshes) > 1:
         lines += ["## All meshes", "", text_table(study, markdown=True), ""]
     for mesh in study.meshes:
-        lines += [f"## {mesh}", "", text_table(study, mesh, markdown=True), ""]
-        lines += [f"![{mesh}]({path.name})" for path in paths if path.stem in (mesh, f"{mesh}-cuts")] + [""]
-    failures = [f"- {row.mesh}, {row.arm}, seed {row.seed}: {row.failure}" for row in study.rows if row.failure]
+        lines += [f"## {markdown_text(mesh)}", "", text_table(study, mesh, markdown=True), ""]
+        shown = [path for path in paths if path.stem in (mesh, f"{mesh}-cuts")]
+        lines += [f"![{markdown_text(mesh)}]({quote(path.name)})" for path in shown] + [""]
+    failed = [row for row in study.rows if row.failure]
+    failures = ["- " + markdown_text(f"{row.mesh}, {row.arm}, seed {row.seed}: {row.failure}") for row in failed]
     if failures:
         lines += ["## Failed", "", *failures, ""]
     if notes := noted(study):
-        lines += ["## Notes", "", *(f"- {note}" for note in notes), ""]
+        lines += ["## Notes", "", *(f"- {markdown_text(note)}" for note in notes), ""]
     spread = " ± is the 95% interval of the mean over seeds (Student)." if len(plan.seeds) > 1 else ""
     lines += ["## Legend and provenance", "", LEGEND + spread, ""]
-    lines += [f"- {name}: {value}" for name, value in provenance(study)]
+    lines += [f"- {markdown_text(f'{name}: {value}')}" for name, value in provenance(study)]
     page = study.folder / "report.md"
     write_text(page, "\n".join(lines) + "\n")
     files = [page, *paths]

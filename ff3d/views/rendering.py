@@ -408,6 +408,9 @@ def _vector(values: Floats) -> Vector:
 def save_picture(picture: Picture, path: str | Path) -> None:
     """Write the picture to `path` as PNG, atomically."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    mark = PngInfo()
+    mark.add_text("Software", "ff3d")
     with write_atomically(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=mark)

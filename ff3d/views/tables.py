@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -14,6 +15,7 @@ from ff3d.studies.task import Row
 
 # Tancik et al. 2020, Table 4: mean over Dragon, Buddha, Armadillo; uniform and boundary
 PAPER = {"none": (0.959, 0.864), "basic": (0.966, 0.892), "positional": (0.987, 0.960), "gaussian": (0.988, 0.973)}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOTHING = "–"  # noqa: RUF001  (an en dash, as tables have it)
 
 
@@ -78,6 +80,16 @@ def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
     return table
 
 
+def markdown_text(text: object) -> str:
+    """A text that Markdown shows as it is, on one line, also in a table.
+
+    >>> markdown_text("a|b <script> [x](y)")
+    'a\\\\|b &lt;script&gt; \\\\[x\\\\](y)'
+    """
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|`*\[\]]|^[#+-])", r"\\\1", plain)
+
+
 def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False) -> str:
     """The table with aligned columns, for the terminal or for Markdown, there with the best in bold."""
 
@@ -90,7 +102,9 @@ def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False)
     lines = [heads]
     for variant, line in cells(study, mesh).items():
         published = [f"{it:.3f}" for it in PAPER.get(variant, ())] or ["", ""]
-        lines.append([variant, *map(written, line), *(published if paper else [])])
+        lines.append(
+            [markdown_text(variant) if markdown else variant, *map(written, line), *(published if paper else [])]
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     joint, edge = (" | ", "|") if markdown else ("  ", "")
     texts = []
@@ -103,14 +117,20 @@ def text_table(study: Study, mesh: str | None = None, *, markdown: bool = False)
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """One line for each fit, with all digits."""
+    """One line for each fit, with all digits. Texts that a spreadsheet would take for a formula begin with an '."""
+
+    def plainly(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     plain: tuple[str, ...] = ("mesh", "sha256", "mapping", "arm", "seed", "scale", "learning_rate", "samples")
     plain += ("evaluation_seconds", "device", "precision", "faces", "failure")
     writer.writerow([*plain, *(column.measure.rpartition(".")[2] for column in COLUMNS)])
     for row in rows:
-        writer.writerow([*(getattr(row, name) for name in plain), *(row.value(column.measure) for column in COLUMNS)])
+        writer.writerow(
+            [*(plainly(getattr(row, name)) for name in plain), *(row.value(column.measure) for column in COLUMNS)]
+        )
     return out.getvalue()
 
 
@@ -123,7 +143,8 @@ def latex_table(study: Study) -> str:
         return rf"{text} $\pm$ {cell.spread}" if cell.spread else text
 
     def safe(text: str) -> str:
-        return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
+        others = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+        return "".join("\\" + letter if letter in "&%$#_{}" else others.get(letter, letter) for letter in text)
 
     lines = [[safe(variant), *map(written, line)] for variant, line in cells(study).items()]
     heads = [safe(it) for it in ("mapping", *(column.head for column in COLUMNS))]

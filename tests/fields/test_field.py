@@ -374,3 +374,56 @@ def test_a_gaussian_unit_is_a_bell_whose_tails_are_no_subnormal_numbers():
     assert torch.allclose(slope, -x / 0.01 * bell, atol=3e-7)
     for numbers in (y, slope):
         assert ((numbers == 0) | (numbers.abs() > 1e-30)).all()
+
+
+def rewritten(path, header, **tensors):
+    """A field's file with other entries in its header, and other tensors."""
+    with safe_open(path, framework="pt") as file:
+        stored = json.loads(file.metadata()["ff3d.field"])
+    save_file(load_file(path) | tensors, path, {"ff3d.field": json.dumps(stored | header)})
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_finite_weights_that_could_give_infinite_logits_are_refused(tmp_path, activation):
+    field, path = make_field(activation=activation), tmp_path / "field.safetensors"
+    field.save(path)
+    assert np.isfinite(load_field(path, device="cpu").logits(np.zeros((1, 3)) + 3.5)).all()
+    rewritten(path, {}, **{"layers.2.weight": torch.full((1, 32), 3e38)})
+    with pytest.raises(FieldError, match="past what float32 holds"):
+        load_field(path)
+
+
+@pytest.mark.parametrize("mapping", [*MAPPINGS, *GRID_MAPPINGS])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_no_number_in_a_field_passes_its_bound(mapping, data):
+    field = make_field(mapping, activation=data.draw(st.sampled_from(sorted(ACTIVATIONS))))
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.mul_(10.0 ** data.draw(st.floats(-2, 8)))
+    points = generator.uniform(*BOX, (200, 3))
+    assert np.abs(field.logits(points)).max() <= 1.001 * field.largest_number() * 10  # a gain of 10, at most
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"width": "32"},
+        {"depth": 2.0},
+        {"bounds": [1, 2]},
+        {"source": []},
+        {"guarded": 1},
+        {"settings": {"levels": "3"}},
+        {"surface": {"lower": 3}},
+        {"cube": {"center": [0, 0, 0], "scale": 1e-300}},
+        {"bounds": [[-1e300] * 3, [1e300] * 3]},
+    ],
+)
+def test_a_header_of_wrong_types_is_refused_by_the_files_name(tmp_path, header):
+    path = tmp_path / "field.safetensors"
+    make_field("none").save(path)
+    rewritten(path, header)
+    with pytest.raises(FieldError, match=r"field\.safetensors: header and tensors do not make a field") as stop:
+        load_field(path)
+    assert "\n" not in str(stop.value)

@@ -4,7 +4,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.network import Network
@@ -91,3 +94,36 @@ def test_gradient_descent_is_a_step_along_the_gradient():
     for old, parameter in zip(before, one.parameters(), strict=True):
         torch.testing.assert_close(parameter.detach(), old - 0.1 * parameter.grad)
     assert descent.state() == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"progress": '{"step": "3"}'},
+        {"progress": '{"step": 3, "history": [1]}'},
+        {"progress": "[" * 10**5},
+        {"config": "[]"},
+        {"config": "{"},
+    ],
+)
+def test_a_checkpoint_of_wrong_types_is_refused_by_its_name(tmp_path, change):
+    config = OptimiserConfig(batch_size=16, pool_size=16)
+    network = Network(make_mapping("none"), width=4, depth=1)
+    optimizer, checkpoint = Adam(network, config), Checkpoint(tmp_path / "checkpoint.safetensors", {"a": 1})
+    checkpoint.save(network, optimizer, Progress(step=3))
+    assert checkpoint.load(network, optimizer).step == 3
+    with safe_open(checkpoint.path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(checkpoint.path), checkpoint.path, metadata | change)
+    with pytest.raises(FitError, match=r"checkpoint\.safetensors: not a checkpoint that can be resumed") as stop:
+        checkpoint.load(network, optimizer)
+    assert "\n" not in str(stop.value)
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_a_line(tmp_path):
+    config = OptimiserConfig(batch_size=16, pool_size=16)
+    network, other = (Network(make_mapping("none"), width=width, depth=1) for width in (4, 8))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", {})
+    checkpoint.save(network, Adam(network, config), Progress())
+    with pytest.raises(FitError, match="not a checkpoint that can be resumed"):
+        checkpoint.load(other, Adam(other, config))

@@ -6,7 +6,9 @@ import trimesh
 
 from ff3d.fields.config import Budget
 from ff3d.settings import make_config
-from ff3d.studies.plan import Plan, make_plan, matches_plan, read_plan, read_tuned
+from ff3d.studies.plan import PLAN, Plan, make_plan, matches_plan, read_plan, read_tuned
+from ff3d.studies.study import run_study
+from ff3d.studies.task import Row
 
 
 @pytest.fixture
@@ -157,3 +159,60 @@ def test_what_is_given_survives_in_a_plan_where_it_equals_the_presets(ball, mapp
     plan = make_plan([ball], mappings, (0,), preset="best", steps=9, levels=6, finest=1024)
     for task in plan.tasks():
         assert (task.config.mapping.levels, task.config.mapping.finest) == (6, 1024)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ('seeds: ["../../../evil"]', r"seeds\[0\] must be a whole number, got '../../../evil'"),
+        ("seeds: 3", "seeds must be a list, got 3"),
+        ("seeds: [-1]", "seeds must be a whole number from 0"),
+        ("seeds: [1.5]", r"seeds\[0\] must be a whole number"),
+        ('mappings: ["../../../evil"]', r"unknown mappings\[0\] '../../../evil'"),
+        ("mappings: gaussian", "mappings must be a list"),
+        ('vary: {device: ["../../../evil"]}', "cannot be the name of a folder"),
+        ("vary: {scale: {a: 1}}", "vary.'scale' must be a list"),
+        ("vary: [scale]", "vary must be an object"),
+        ('resolution: "16"', "resolution must be a whole number"),
+        ("resolution: 0", "resolution must be from 1 to"),
+        ("steps: 1.e+400", "steps must be positive"),
+        ("testsets: [a]", "testsets must be a text"),
+        ("tuned: 3", "tuned must be a text"),
+        ("preset: [plain]", "unhashable"),
+        ("a: &a [x, x]\nb: [*a, *a]", "aliases"),
+        ("a: " + "[" * 5000, "nested too deeply|not a plan"),
+    ],
+)
+def test_a_value_of_a_plan_that_is_of_another_type_or_leads_elsewhere_is_refused_before_anything_is_written(
+    ball, tmp_path, entry, says
+):
+    file = tmp_path / "plan.yaml"
+    steps = "" if "steps" in entry else "steps: 3\n"
+    file.write_text(f"meshes: [ball.ply]\n{steps}{entry}\n")
+    with pytest.raises(ValueError, match=says) as stop:
+        read_plan(file)
+    assert str(stop.value).startswith(f"{file}: not a plan (")
+    assert len(str(stop.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["[]", '{"settings": {}}', '{"meshes": []}', "[" * 10**5, "{"])
+def test_a_file_that_is_no_record_of_a_plan_is_named(ball, tmp_path, text):
+    (tmp_path / PLAN).write_text(text)
+    with pytest.raises(ValueError, match=r"plan\.json: not the plan of a benchmark .*; give another --out"):
+        run_study(make_plan([ball], ("none",), (0,), steps=3), tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"evil": {"scale": 1}}', '{"gaussian": {"scale": [1]}}', '{"gaussian": [1]}'])
+def test_tuned_settings_of_wrong_types_are_refused(tmp_path, text):
+    (tmp_path / "tuned.json").write_text(text)
+    with pytest.raises(ValueError, match=r"tuned\.json: not what ff3d tune writes"):
+        read_tuned(tmp_path / "tuned.json")
+
+
+def test_the_folder_of_a_fit_to_a_mesh_of_a_long_name_can_be_made(ball, tmp_path):
+    mesh = ball.rename(tmp_path / ("n" * 250 + ".ply"))
+    plan = make_plan([mesh], ("none", "gaussian"), (0, 1), steps=3)
+    names = [task.name for task in plan.tasks()]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= 200
+    assert [Row.failed(task, "").name for task in plan.tasks()] == names

@@ -30,3 +30,18 @@ def test_an_empty_place_has_no_names(storage):
 def test_an_address_of_an_unknown_kind_is_one_clear_line():
     with pytest.raises(ValueError, match="abacus://here: this address cannot be opened"):
         Storage("abacus://here")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a/./b"])
+def test_no_name_leads_out_of_a_storage(storage, tmp_path, name):
+    (tmp_path / "evil").write_text("secret")
+    for use in (storage.send, storage.fetch, storage.remove):
+        if storage.remote or use == storage.remove:
+            with pytest.raises(ValueError, match="leads out of"):
+                use(name)
+    assert (tmp_path / "evil").read_text() == "secret"
+
+
+def test_an_address_that_goes_up_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must not go up"):
+        Storage(f"file://{tmp_path}/out/../../evil")

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from ff3d.points.test_sets import TEST_KINDS
 from ff3d.runs import Run
 from ff3d.settings import make_config
 from ff3d.shapes.mesh import load_mesh
+from ff3d.studies.remote import Storage
+from ff3d.studies.study import read_rows
 from ff3d.studies.task import ROW, Row, Task, evaluate, perform, reference
 
 pytestmark = pytest.mark.slow
@@ -136,3 +139,32 @@ def test_a_reference_is_kept_for_other_test_sets_and_not_for_a_changed_file(tmp_
     trimesh.creation.torus(1.0, 0.4).export(tmp_path / "torus.ply")
     reference(tmp_path / "torus.ply")
     assert reference(path) is not changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": "0"},
+        {"iou": {"uniform": "1"}},
+        {"iou": []},
+        {"surface": {"chamfer": "x"}},
+        {"surface": 3},
+        {"history": [{"step": 1}]},
+        {"notes": [1]},
+        {"bytes": 1.5},
+        {"colour": 1},
+    ],
+)
+def test_a_row_of_wrong_types_is_refused_where_it_is_read(change):
+    plain = json.loads(Row.failed(Task(Path("a.ply"), make_config(), {}), "x").to_json())
+    assert Row.from_json(json.dumps(plain)).failure == "x"
+    with pytest.raises(ValueError, match="not a row of a benchmark"):
+        Row.from_json(json.dumps(plain | change))
+
+
+def test_a_row_in_the_folder_of_another_is_refused(tmp_path):
+    row = Row.failed(Task(Path("../../evil.ply"), make_config(), {}, title="../../evil"), "x")
+    (tmp_path / "evil-gaussian-0").mkdir()
+    (tmp_path / "evil-gaussian-0" / ROW).write_text(row.to_json())
+    with pytest.raises(ValueError, match=r"it is that of .*; delete it to do that fit again"):
+        read_rows(Storage(tmp_path))

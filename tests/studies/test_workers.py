@@ -11,12 +11,13 @@ import psutil
 import pytest
 import trimesh
 
+from ff3d.fitting import train
 from ff3d.formats.writers import save_mesh
 from ff3d.geometry.cores import limited_threads
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.studies.task import ROW
-from ff3d.studies.workers import Workers
+from ff3d.studies.workers import UNFINISHED, Workers
 
 pytestmark = pytest.mark.slow
 
@@ -242,7 +243,7 @@ def test_a_signal_keeps_and_measures_both_fits_and_leaves_no_process(meshes, tmp
         (os.killpg if whom == "group" else os.kill)(benchmark.process.pid, number)
         said = benchmark.ends()
         assert "interrupted, 2 fits are missing or cut short" in said
-        assert benchmark.process.returncode == 130
+        assert benchmark.process.returncode == 128 + number
     for seed in (0, 1):
         folder = tmp_path / "out" / f"ball-none-{seed}"
         assert {"checkpoint.safetensors", "field.safetensors"} < {path.name for path in folder.iterdir()}
@@ -264,3 +265,31 @@ def test_workers_end_with_their_parent_even_if_it_is_killed(meshes, tmp_path):
         benchmark.wait_for_training()
         benchmark.process.kill()
         benchmark.ends()
+
+
+def test_a_fit_at_an_address_resumes_from_the_checkpoint_that_was_sent_there(meshes, tmp_path, monkeypatch):
+    plan = make_plan(meshes[:1], ("none",), (0,), steps=60, **TINY)
+    whole = run_study(plan, tmp_path / "whole", workers=Workers(threads=1))
+    address, place = f"file://{tmp_path}/away", tmp_path / "away" / "ball-none-0"
+
+    def interrupting(*arguments, on_evaluation, **settings):
+        def told(progress):
+            on_evaluation(progress)
+            signal.raise_signal(signal.SIGINT)
+
+        return train(*arguments, on_evaluation=told, **settings)
+
+    monkeypatch.setattr("ff3d.runs.train", interrupting)
+    study = run_study(plan, address, workers=Workers(threads=1))  # each run_study keeps its files elsewhere
+    assert study.missing == 1
+    assert {it.name for it in place.iterdir()} == set(UNFINISHED)
+    assert study.rows[0].steps < 60
+
+    def resuming(*arguments, checkpoint, **settings):
+        assert checkpoint.exists()
+        return train(*arguments, checkpoint=checkpoint, **settings)
+
+    monkeypatch.setattr("ff3d.runs.train", resuming)
+    assert measured(run_study(plan, address, workers=Workers(threads=1))) == measured(whole)
+    assert not (place / "checkpoint.safetensors").exists()
+    assert (place / ROW).exists()
