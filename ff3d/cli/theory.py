@@ -127,7 +127,7 @@ class ImageCommand:
         picture = load_picture(self.picture, max_memory=memory)
         check_seed(self.seed)
         folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
-        _check_report(folder, b'"psnr_train"', force=self.force)
+        _check_report(folder, b'"picture": ', force=self.force)
         command = typed_command()
 
         def save(fits: list[ImageFit]) -> None:
