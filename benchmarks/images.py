@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", default=PICTURES)
     parser.add_argument("--mappings", nargs="+", default=PAPER_MAPPINGS)
     parser.add_argument("--precision")
+    parser.add_argument("--size", type=int, help="in place of the preset's 512; such a table is not the paper's")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     path = options.out / "rows.jsonl"
@@ -79,6 +80,7 @@ def main() -> None:
                 preset=options.preset,
                 steps=options.steps,
                 precision=options.precision,
+                size=options.size,
                 progress_bar=True,
             )
             if fit.progress.interrupted:

@@ -142,10 +142,13 @@ def _axis(values: Sequence[float], logarithmic: bool) -> tuple[Callable[[float],
     fine = math.log10(high / low) < 1.5
     marks = [float(f"{digit}e{decade}") for decade in decades for digit in ((1, 2, 5) if fine else (1,))]
     marks = [mark for mark in marks if low <= mark <= high]
+    if len(marks) < 2 and high > low:  # too narrow for powers of ten
+        step = _round_step(high - low)
+        marks = [float(f"{index * step:.6g}") for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
     if len(marks) > 8:
         marks = marks[:: math.ceil(len(marks) / 8)]
     start, span = math.log(low), math.log(high / low) or 1.0
-    return lambda value: (math.log(value) - start) / span, marks or [low, high]
+    return lambda value: (math.log(value) - start) / span, marks or [low]
 
 
 def apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:

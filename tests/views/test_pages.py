@@ -112,6 +112,8 @@ def test_a_chart_leaves_out_what_has_no_place_and_keeps_the_rest_in_its_box():
     assert chart["ticks"][0][0] == "2"
     flat = line_chart("y", "x", [("a", [(1.0, 5.0), (2.0, 5.0)])])
     assert all(0 <= y <= 60 for _, y in flat["lines"][0]["points"])
+    narrow = line_chart("y", "x", [("a", [(1.0, 0.0451), (2.0, 0.0483)])], log_y=True)
+    assert [text for text, _ in narrow["ticks"]] == ["0.046", "0.047", "0.048"]
     assert line_chart("y", "x", [])["lines"] == []
 
 
