@@ -4,7 +4,7 @@
     benchmarks/images.py --out runs/images [--preset paper] [--steps 2000] [--pictures camera text-0 ...]
 
 Each fit is a row of rows.jsonl in --out; the same command again makes only those that are not there yet, so that it
-can be stopped at any time. The paper's preset takes about half an hour a fit on two cores. `--table` prints what is
+can be stopped at any time. The paper's preset takes about an hour a fit on two cores. `--table` prints what is
 there: mean and 95% interval (Student) over the pictures, and the paper's own numbers, which are of other pictures.
 """
 
