@@ -2,9 +2,10 @@
 """The tangent kernel's closed form and its predictions, against what networks do.
 
     benchmarks/kernels.py [--networks 200] [--width 4096] [--depth 2] [--steps 1000]
+                          [--units 1024] [--depths 1 2 4]
 
 1. The closed form against the mean over many random networks, at points of the unit sphere.
-2. Full-batch gradient descent on a signal of one dimension (32 points, hidden layers of 1,024) beside equation 4 with
+2. Full-batch gradient descent on a signal of one dimension (32 points) beside equation 4 with
    the network's own kernel.
 3. The same where only projections of a picture are compared, as a scanner does (equations 15 to 20).
 Intervals are 95%, over networks.
@@ -90,23 +91,25 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--units", type=int, default=1024, help="in a hidden layer of the networks that are trained")
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 2, 4], help="hidden layers for the signal")
     options = parser.parse_args()
     closed_form(options.networks, options.width, options.depth)
     places = np.arange(32)[:, None] / 32
     waves = np.random.default_rng(0).standard_normal((16, 2)) / np.arange(1, 17)[:, None]  # of amplitude 1/f
     angles = 2 * np.pi * places * np.arange(1, 17)
     signal = np.cos(angles) @ waves[:, 0] + np.sin(angles) @ waves[:, 1]
-    for depth in (1, 2, 4):
-        network = Network(make_mapping("gaussian", dimension=1, count=16, scale=4.0), width=1024, depth=depth)
+    for depth in options.depths:
+        network = Network(make_mapping("gaussian", dimension=1, count=16, scale=4.0), width=options.units, depth=depth)
         draw_lazy_weights(network, seed=0)
-        compared(f"signal, {depth} x 1,024", network, places, signal, steps=options.steps, scan=None)
+        compared(f"signal, {depth} x {options.units:,}", network, places, signal, steps=options.steps, scan=None)
     side = 16
     grid = np.stack(np.meshgrid(*[(np.arange(side) + 0.5) / side] * 2), axis=-1).reshape(-1, 2)
     picture = (((grid - 0.45) ** 2).sum(axis=1) < 0.08).astype(np.float64)
     scan = projections(side, 12)
-    network = Network(make_mapping("gaussian", dimension=2, count=64, scale=2.0), width=1024, depth=2)
+    network = Network(make_mapping("gaussian", dimension=2, count=64, scale=2.0), width=options.units, depth=2)
     draw_lazy_weights(network, seed=0)
-    compared("scan, 12 angles, 2 x 1,024", network, grid, scan @ picture, steps=options.steps, scan=scan)
+    compared(f"scan, 12 angles, 2 x {options.units:,}", network, grid, scan @ picture, steps=options.steps, scan=scan)
 
 
 if __name__ == "__main__":

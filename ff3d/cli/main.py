@@ -19,7 +19,7 @@ from ff3d.cli.options import say, standard_streams
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
 from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand
-from ff3d.cli.theory import ImageCommand, NtkCommand, SignalCommand
+from ff3d.cli.theory import ImageCommand, LectureCommand, NtkCommand, SignalCommand
 from ff3d.cli.watertight import WatertightCommand
 from ff3d.geometry.cores import configure_process
 from ff3d.progress import signals_as_interrupts
@@ -89,6 +89,7 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "image": ImageCommand(missing),
         "signal": SignalCommand(),
         "ntk": NtkCommand(missing),
+        "lecture": LectureCommand(missing),
         "doctor": DoctorCommand(),
     }
     config: Any = (OmitArgPrefixes, FlagCreatePairsOff)

@@ -1,4 +1,4 @@
-"""ff3d ntk, image and signal: why mappings differ."""
+"""ff3d ntk, image, signal and lecture: why mappings differ."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class NtkCommand:
     """also predict plain fits of so many steps: their order, and the best of --scales; half a minute"""
     scales: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
     """scales of gaussian to predict with --fit-steps"""
+    places: int = 6
+    """places of the surface, at which --fit-steps predicts"""
     seed: int = 0
     """seed of the points and frequencies"""
     out: Path | None = None
@@ -52,6 +54,7 @@ class NtkCommand:
             scale=self.scale,
             fit_steps=self.fit_steps,
             scales=self.scales if self.fit_steps else (),
+            places=self.places,
             slices=64 if self.out else 0,
             seed=self.seed,
         )
@@ -236,6 +239,41 @@ def _check_report(folder: Path, mark: bytes, *, force: bool) -> None:
     rows = folder / "rows.json"
     if not (force or (rows.exists() and is_marked(rows, mark))):
         check_unmade(rows, folder / "report.html", folder / "truth.png")
+
+
+@dataclass
+class LectureCommand:
+    """Make all figures of the lecture in one folder: a picture, a signal, a shape's kernels, and the shape itself."""
+
+    out: Path
+    """results folder; what it already has of the shape is not done again"""
+    mesh: str = "bunny"
+    """a mesh, as of ff3d compare"""
+    picture: str = "astronaut"
+    """a picture, as of ff3d image"""
+    effort: float = 1.0
+    """multiplies the seconds and steps of every fit; 1 takes under 5 minutes on two cores"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.cli.settings import Settings
+        from ff3d.cli.studies import CompareCommand
+
+        if not self.effort > 0:
+            raise ValueError(f"--effort must be positive, got {self.effort}")
+        steps, places = max(1, round(200 * self.effort)), max(1, round(6 * self.effort))
+        parts = {
+            "image": ImageCommand(self.picture, seconds=5 * self.effort, size=256, out=self.out / "image"),
+            "signal": SignalCommand(
+                falloffs=("0", "1", "inf", "none"), steps=steps, stds=(2.0, 8.0, 32.0), out=self.out / "signal"
+            ),
+            "kernels": NtkCommand(self.mesh, points=1000, fit_steps=steps, places=places, out=self.out / "kernels"),
+            "shape": CompareCommand(self.mesh, Settings(steps=steps), resolution=96, out=self.out / "shape"),
+        }
+        for part, command in parts.items():
+            say(f"\n{part}")
+            if code := command():
+                return code
+        return 0
 
 
 def _falloff(text: str) -> float | None:

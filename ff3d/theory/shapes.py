@@ -146,6 +146,7 @@ def ntk(
     scale: float | None = None,
     fit_steps: int | None = None,
     scales: Sequence[float] = (),
+    places: int = 6,
     slices: int = 64,
     seed: int = 0,
 ) -> ShapeKernels:
@@ -153,7 +154,7 @@ def ntk(
 
     shape: as of `load_surface`.  points: half uniform in the box and half near the surface.  scale: of the mappings
     that have one.  fit_steps: also predict plain fits of so many steps, of each mapping and of gaussian at each of
-    `scales`.  slices: pixels of a slice's side, 0 for no eigenvectors.
+    `scales`, at so many `places` of the surface.  slices: pixels of a slice's side, 0 for no eigenvectors.
     Raises ValueError for a mapping that has no fixed kernel, and for more points than a dense kernel may have.
     """
     from ff3d.labels.oracles import load_surface
@@ -173,10 +174,10 @@ def ntk(
     ]
     predicted = []
     if fit_steps:
-        places = neighbourhoods(labelled, config)
+        near = neighbourhoods(labelled, config, places=places)
         for name, swept in [*((name, None) for name in mappings), *(("gaussian", it) for it in scales)]:
             settings = {"mapping": name, "scale": swept or scale, "steps": fit_steps, "depth": depth, "seed": seed}
-            predicted.append(Prediction(name, swept, predicted_error(make_config("plain", **settings), places)))
+            predicted.append(Prediction(name, swept, predicted_error(make_config("plain", **settings), near)))
     return ShapeKernels(labelled.name, points, reports, fit_steps, predicted)
 
 

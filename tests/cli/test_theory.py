@@ -18,7 +18,7 @@ def test_ntk_predicts_that_raw_coordinates_learn_slowest_and_that_all_learn_on(c
 
 @pytest.mark.slow
 def test_ntk_predicts_fits_and_writes_a_page_with_its_pictures(tmp_path, capsys):
-    arguments = ["--points", "100", "--mappings", "gaussian", "--fit-steps", "40", "--scales", "2"]
+    arguments = ["--points", "100", "--mappings", "gaussian", "--fit-steps", "40", "--scales", "2", "--places", "1"]
     assert main(["ntk", "bracket", *arguments, "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "predicted best scale of gaussian: 2" in lines
