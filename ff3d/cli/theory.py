@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -261,7 +262,7 @@ class LectureCommand:
         if not self.effort > 0:
             raise ValueError(f"--effort must be positive, got {self.effort}")
         steps, places = max(1, round(200 * self.effort)), max(1, round(6 * self.effort))
-        parts = {
+        parts: dict[str, Callable[[], int]] = {
             "image": ImageCommand(self.picture, seconds=5 * self.effort, size=256, out=self.out / "image"),
             "signal": SignalCommand(
                 falloffs=("0", "1", "inf", "none"), steps=steps, stds=(2.0, 8.0, 32.0), out=self.out / "signal"
