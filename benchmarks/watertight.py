@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from ff3d.closing.distance_field import NearestFaces
 from ff3d.closing.files import is_closed
 from ff3d.geometry.coordinates import grown_box
+from ff3d.geometry.distances import NearestFaces
 from ff3d.geometry.sampling import sample_surface, sample_uniform
 from ff3d.geometry.triangles import signed_volume
 

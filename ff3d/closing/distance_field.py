@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Inside, Ints, Singles
-from ff3d.geometry.distances import TruncatedDistance
+from ff3d.geometry.arrays import Floats, Inside, Singles
+from ff3d.geometry.distances import NearestFaces, TruncatedDistance
 from ff3d.geometry.triangles import cross_products, unit_vectors
 from ff3d.surfaces.grid_levels import Guide, Logits
 
@@ -64,43 +64,14 @@ class Slabs:
         return self._half - self._distance(points)
 
 
-class NearestFaces:
-    """Exact nearest points on triangles, by libigl's tree.  mesh: any triangles, input coordinates."""
+def guide_to(nearest: NearestFaces, slack: float) -> Guide:
+    """Whether cubes come within `slack`, input units, of triangles."""
 
-    def __init__(self, mesh: trimesh.Trimesh):
-        import igl
+    def may_hold_surface(centers: Floats, side: float) -> NDArray[np.bool_]:
+        near: NDArray[np.bool_] = nearest(centers)[0] <= side * math.sqrt(3) / 2 + slack
+        return near
 
-        corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64)]
-        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        # about the origin, one unit large: squares of coordinates neither under- nor overflow, nor lose digits
-        self._middle, self._size = low + (high - low) / 2, float((high - low).max()) or 1.0
-        self._vertices = np.ascontiguousarray((corners.reshape(-1, 3) - self._middle) / self._size)
-        self._faces = np.arange(len(self._vertices)).reshape(-1, 3)
-        self._normals = unit_vectors(cross_products(self._vertices.reshape(-1, 3, 3)))
-        self._tree: Any = igl.AABB()
-        self._tree.init(self._vertices, self._faces)
-
-    def __call__(self, points: Floats) -> tuple[Floats, Ints, Floats]:
-        """points (n, 3) -> distances (n,), faces (n,), and the nearest points (n, 3)."""
-        if not len(points):
-            return np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
-        local = np.ascontiguousarray((points - self._middle) / self._size)
-        squared, face, place = self._tree.squared_distance(self._vertices, self._faces, local)
-        return np.sqrt(squared) * self._size, np.asarray(face, dtype=np.int64), place * self._size + self._middle
-
-    def with_normals(self, points: Floats) -> tuple[Floats, Floats, Floats]:
-        """points (n, 3) -> distances (n,), the nearest points (n, 3), and the unit normals (n, 3) of their faces."""
-        distance, face, place = self(points)
-        return distance, place, self._normals[face]
-
-    def guide(self, slack: float) -> Guide:
-        """Whether cubes come within `slack`, input units, of the triangles."""
-
-        def may_hold_surface(centers: Floats, side: float) -> NDArray[np.bool_]:
-            near: NDArray[np.bool_] = self(centers)[0] <= side * math.sqrt(3) / 2 + slack
-            return near
-
-        return may_hold_surface
+    return may_hold_surface
 
 
 def guide_of(oracle: WindingNumberOracle, offset: float) -> Guide:

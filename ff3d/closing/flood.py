@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.closing.distance_field import NearestFaces
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import check_points
+from ff3d.geometry.distances import NearestFaces
 from ff3d.geometry.touching import floor_cells, touched_cells
 
 if TYPE_CHECKING:

@@ -14,17 +14,18 @@ from ff3d.closing.config import RESOLUTION, ClosingConfig, length_of
 from ff3d.closing.distance_field import (
     TOLERANCE,
     DistanceField,
-    NearestFaces,
     Slabs,
     any_of,
     either,
     guide_of,
+    guide_to,
     highest,
     joined,
     outward,
 )
 from ff3d.closing.flood import FloodOracle
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.distances import NearestFaces
 from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.surfaces import cleaning
@@ -287,17 +288,17 @@ class _Closing:
         guides = []
         if self.is_cloud:
             assert mesh is not None
-            return _Field(lambda points: oracle.winding_number(points) - 0.5, NearestFaces(mesh).guide(0.0), mesh)
+            return _Field(lambda points: oracle.winding_number(points) - 0.5, guide_to(NearestFaces(mesh), 0.0), mesh)
         if isinstance(oracle, WindingNumberOracle):
             guides.append(guide_of(oracle, self.offset))
         if self.sheets is not None:
             mesh = joined(mesh, self.sheets)
             flood = FloodOracle(mesh, cell)
             oracle = flood if oracle is None else any_of([oracle, flood])
-            guides.append(NearestFaces(mesh).guide(abs(self.offset) + 2 * flood.cell))  # sqrt(3) cells, and some
+            guides.append(guide_to(NearestFaces(mesh), abs(self.offset) + 2 * flood.cell))  # sqrt(3) cells, and some
         assert mesh is not None
         surface = separating_surface(mesh, oracle, cell)
-        guides = guides or [NearestFaces(surface).guide(abs(self.offset))]
+        guides = guides or [guide_to(NearestFaces(surface), abs(self.offset))]
         return _Field(DistanceField(surface, oracle, cell=cell, offset=self.offset), either(guides), surface)
 
     def _slabs(self, cell: float) -> _Field:
@@ -312,7 +313,7 @@ class _Closing:
                 else f"an offset of {self.offset:.3g} leaves nothing of slabs of {self.thickness:.3g}"
             )
         slabs = Slabs(self.sheets, thickness=thickness, cell=cell)
-        return _Field(slabs, NearestFaces(self.sheets).guide(thickness / 2), self.sheets)
+        return _Field(slabs, guide_to(NearestFaces(self.sheets), thickness / 2), self.sheets)
 
 
 def _box(mesh: trimesh.Trimesh) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,10 @@ from numpy.typing import ArrayLike
 from ff3d.geometry.arrays import Floats, Indices, Inside, Ints, Singles
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
-from ff3d.geometry.triangles import areas
+from ff3d.geometry.triangles import areas, cross_products, unit_vectors
+
+if TYPE_CHECKING:
+    import trimesh
 
 # The side of a cell: smaller cells have shorter lists, and take longer to build
 CELL = 1 / 130  # boxes
@@ -198,6 +202,36 @@ class TruncatedDistance:
     def _gather(self, entries: Indices) -> Singles:
         """The frames (15, n) of the faces at these entries of the lists."""
         return self._frames.take(self._face.take(entries, mode="clip"), axis=1, mode="clip")
+
+
+class NearestFaces:
+    """Exact nearest points on triangles, by libigl's tree.  mesh: any triangles, input coordinates."""
+
+    def __init__(self, mesh: trimesh.Trimesh):
+        import igl
+
+        corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64)]
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        # about the origin, one unit large: squares of coordinates neither under- nor overflow, nor lose digits
+        self._middle, self._size = low + (high - low) / 2, float((high - low).max()) or 1.0
+        self._vertices = np.ascontiguousarray((corners.reshape(-1, 3) - self._middle) / self._size)
+        self._faces = np.arange(len(self._vertices)).reshape(-1, 3)
+        self._normals = unit_vectors(cross_products(self._vertices.reshape(-1, 3, 3)))
+        self._tree: Any = igl.AABB()
+        self._tree.init(self._vertices, self._faces)
+
+    def __call__(self, points: Floats) -> tuple[Floats, Ints, Floats]:
+        """points (n, 3) -> distances (n,), faces (n,), and the nearest points (n, 3)."""
+        if not len(points):
+            return np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+        local = np.ascontiguousarray((points - self._middle) / self._size)
+        squared, face, place = self._tree.squared_distance(self._vertices, self._faces, local)
+        return np.sqrt(squared) * self._size, np.asarray(face, dtype=np.int64), place * self._size + self._middle
+
+    def with_normals(self, points: Floats) -> tuple[Floats, Floats, Floats]:
+        """points (n, 3) -> distances (n,), the nearest points (n, 3), and the unit normals (n, 3) of their faces."""
+        distance, face, place = self(points)
+        return distance, place, self._normals[face]
 
 
 def _runs(start: Ints) -> list[tuple[int, int]]:

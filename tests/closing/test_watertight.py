@@ -4,8 +4,8 @@ import trimesh
 
 import ff3d
 from ff3d.closing.config import ClosingConfig, length_of
-from ff3d.closing.distance_field import NearestFaces
 from ff3d.closing.watertight import close, largest_distance, watertight
+from ff3d.geometry.distances import NearestFaces
 from ff3d.geometry.triangles import areas
 from ff3d.labels.oracles import OpenSurfaceError, make_oracle
 from ff3d.shapes.broken import broken_mesh

@@ -3,8 +3,8 @@ import pytest
 import trimesh
 
 from ff3d.closing.config import ClosingConfig
-from ff3d.closing.distance_field import NearestFaces
 from ff3d.closing.watertight import close
+from ff3d.geometry.distances import NearestFaces
 from ff3d.shapes.broken import broken_mesh
 from ff3d.shapes.sample_meshes import sample_mesh
 from ff3d.surfaces.cleaning import _fault

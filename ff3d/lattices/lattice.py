@@ -1,0 +1,302 @@
+"""Lattice: signed distances at the corners of cells that are halved again and again where the surface is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ff3d.geometry.arrays import Bools, Floats, Indices, Ints, Singles
+from ff3d.geometry.cores import threads
+
+OCTANTS = np.stack(np.unravel_index(np.arange(8), (2, 2, 2)), axis=1)  # of a cell, and its corners
+SLOTS = np.stack(np.unravel_index(np.arange(27), (3, 3, 3)), axis=1)  # of a block: the corners of its eight cells
+WEIGHTS = np.array([9, 3, 1])  # a slot's number is its place times these
+OCTANT_SLOTS = (OCTANTS[:, None] + OCTANTS) @ WEIGHTS  # (8, 8): the corners of each cell of a block
+CORNER_SLOTS = 2 * OCTANTS @ WEIGHTS  # (8,): the corners of the cell that the block halves
+# A cell is halved where the mean of its corners' distances is at most so many of its sides: the nearest point of a
+# surface that touches it lies within .87 of the centre, and the mean of the corners may be off by what is curved. The
+# smallest cells are needed only where corners lie on both sides.
+REACH, LAST_REACH = 1.0, 0.9
+ROOT_STEPS = 2  # a cell's side in steps of the root's own values, which finer levels correct
+MOST_ROOT = 15  # such steps: further away distances are cut off
+COARSEST = 8  # cells along the cube at the root, at least
+TABLE = 64  # cells along the cube of the table in which a query begins
+CHUNK = 2**14  # points of a query: what stays in the cache
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the cells of a lattice lie, in the coordinates of the unit cube.
+
+    lower: (3,), the root's lowest corner.  side: of a root cell.  shape: (3,), the root's cells.  levels: how often
+    cells are halved.  steps: half a cell's side in steps of its level, the unit of the stored whole numbers.
+    """
+
+    lower: Floats
+    side: float
+    shape: Ints
+    levels: int
+    steps: int
+
+    @classmethod
+    def around(cls, box: Floats, cells: int, steps: int) -> Frame:
+        """About a box (2, 3), with so many of the smallest cells along the unit cube."""
+        levels = 0
+        while cells / 2 ** (levels + 1) >= COARSEST:
+            levels += 1
+        side = 2**levels / cells
+        shape = np.ceil((box[1] - box[0]) / side + 1).astype(np.int64)
+        return cls(box.mean(axis=0) - shape * side / 2, side, shape, levels, steps)
+
+    @property
+    def cell(self) -> float:
+        """The side of the smallest cells."""
+        return self.side / 2**self.levels
+
+    def step(self, level: int) -> float:
+        """The unit of the whole numbers at the corners of the cells of a level, 0 being the root."""
+        return self.side / 2**level / (2 * self.steps)
+
+    def points(self, place: Ints, level: int) -> Floats:
+        """The corners (n, 3), numbered from the lowest along each axis, of a level's cells: unit coordinates."""
+        return self.lower + place * (self.side / 2**level)
+
+    def root_cells(self) -> Ints:
+        """The places (n, 3) of the root's cells."""
+        return np.stack(np.unravel_index(np.arange(self.shape.prod()), tuple(self.shape)), axis=1)
+
+    def root_corners(self) -> Ints:
+        """The places (n, 3) of the root's corners."""
+        return np.stack(np.unravel_index(np.arange((self.shape + 1).prod()), tuple(self.shape + 1)), axis=1)
+
+    def keys(self, place: Ints, level: int) -> Ints:
+        """One number for each corner (..., 3) of a level, in ascending order of the places."""
+        _, y, z = (self.shape << level) + 1
+        keys: Ints = (place[..., 0] * y + place[..., 1]) * z + place[..., 2]
+        return keys
+
+    def halved(self, corners: Ints, level: int) -> Bools:
+        """Which cells of a level are halved, by the whole numbers (n, 8) at their corners."""
+        reach = LAST_REACH if level == self.levels - 1 else REACH
+        return np.abs(corners.sum(axis=1)) <= int(16 * reach * self.steps)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The corners of the cells of blocks, each once.
+
+    place: (u, 3), in cells of the blocks' level.  of_block: (m, 27), the node of each slot of each block.
+    owner, slot: (u,), the first block that holds a node, and where.
+    """
+
+    place: Ints
+    of_block: Indices
+    owner: Ints
+    slot: Ints
+
+    @classmethod
+    def of(cls, frame: Frame, blocks: Ints, level: int) -> Nodes:
+        """Those of blocks (m, 3), places of the cells of the level above that are halved."""
+        if not len(blocks):
+            return cls(np.zeros((0, 3), np.int64), np.zeros((0, 27), np.int32), *np.zeros((2, 0), np.int64))
+        first = frame.keys(2 * blocks, level)
+        offset = frame.keys(SLOTS, level)
+        keys = np.sort((first[:, None] + offset).reshape(-1))
+        keys = keys[np.append(True, keys[1:] != keys[:-1])]
+        of_block = np.empty((len(blocks), 27), dtype=np.int32)
+
+        def find(slot: int) -> None:
+            of_block[:, slot] = np.searchsorted(keys, first + offset[slot])
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(find, range(27)))
+        holder = np.empty(len(keys), dtype=np.int64)
+        flat = of_block.reshape(-1)
+        holder[flat[::-1]] = np.arange(len(flat) - 1, -1, -1)
+        owner, slot = np.divmod(holder, 27)
+        return cls(2 * blocks[owner] + SLOTS[slot], of_block, owner, slot)
+
+
+class Lattice:
+    """A function of space, trilinear in each cell: about the signed distance to a surface, positive inside.
+
+    frame: where its cells lie.  root: the whole numbers at the root's corners.  blocks: for each level the whole
+    numbers (m, 27) int16 at the corners of the eight cells that a halved cell became.  children: for each level but the
+    root (m, 8) int32, the block of the next level that halves a cell, -1 where none does.
+
+    Cells are halved by the numbers at their corners alone (`Frame.halved`), so that no mask is stored. Where a cell is
+    not halved its numbers show that the surface is elsewhere.
+    """
+
+    def __init__(self, frame: Frame, root: Ints, blocks: Sequence[NDArray[np.int16]], children: Sequence[Indices]):
+        self.frame, self.root = frame, root
+        self.blocks, self.children = blocks, children
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds, each corner counted in every block."""
+        return int(self.root.size + sum(block.size for block in self.blocks))
+
+    def __call__(self, points: Floats) -> Singles:
+        """points (n, 3), unit coordinates -> about the signed distance (n,), units; far outside beyond the root."""
+        distance = np.full(len(points), -self.frame.side, dtype=np.float32)
+
+        def fill(start: int) -> None:
+            chunk = slice(start, start + CHUNK)
+            distance[chunk] = self._evaluate(points[chunk], distance[chunk])
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(fill, range(0, len(points), CHUNK)))
+        return distance
+
+    @cached_property
+    def _table(self) -> tuple[int, Indices, Singles]:
+        """The level at which a query begins; which block halves each of its cells; and its corners' distances."""
+        frame, level = self.frame, 0
+        while level < frame.levels and round(2**level / frame.side) < TABLE:
+            level += 1
+        block, values = np.arange(-1, 0).repeat(frame.shape.prod()).reshape(frame.shape), self.root * frame.step(0)
+        values = values.astype(np.float32).reshape(frame.shape + 1)
+        halved = frame.halved(_cell_corners(self.root.reshape(frame.shape + 1)), 0).reshape(frame.shape)
+        if frame.levels:
+            block[halved] = np.arange(np.count_nonzero(halved))
+        for down in range(level):
+            values = _twice_as_fine(values)
+            place = np.argwhere(block >= 0)
+            number = block[block >= 0]
+            for slot, offset in enumerate(SLOTS):
+                values[tuple((2 * place + offset).T)] = self.blocks[down][number, slot] * np.float32(
+                    frame.step(down + 1)
+                )
+            finer = np.full(tuple(frame.shape << (down + 1)), -1, dtype=np.int64)
+            if down + 1 < frame.levels:
+                for octant, offset in enumerate(OCTANTS):
+                    finer[tuple((2 * place + offset).T)] = self.children[down][number, octant]
+            block = finer
+        return level, block.astype(np.int32), values
+
+    def _evaluate(self, points: Floats, distance: Singles) -> Singles:
+        """The distances of a chunk; `distance` where it lies beyond the root."""
+        frame = self.frame
+        level, table, values = self._table
+        place = ((points - frame.lower) * (2**level / frame.side)).T
+        cells = np.array(table.shape)[:, None]
+        within = np.flatnonzero(((place >= 0) & (place < cells)).all(axis=0))
+        place = place[:, within]
+        cell = place.astype(np.int32)
+        share = (place - cell).astype(np.float32)
+        x, y, z = cell
+        block = table.reshape(-1)[(x * table.shape[1] + y) * table.shape[2] + z]
+        corner = (x * values.shape[1] + y) * values.shape[2] + z
+        found = np.empty(len(within), dtype=np.float32)
+        ends = np.flatnonzero(block < 0)
+        strides = (values.shape[1] * values.shape[2], values.shape[2], 1)
+        found[ends] = _trilinear(values.reshape(-1), corner[ends], strides, share[:, ends])
+        left = np.flatnonzero(block >= 0)
+        block, share = block[left].astype(np.int64), share[:, left]
+        for down in range(level, frame.levels):
+            share *= 2
+            upper = share >= 1
+            share -= upper
+            octant = upper[0] * np.int64(4) + upper[1] * np.int64(2) + upper[2]
+            last = down == frame.levels - 1
+            below = np.full(len(block), -1) if last else self.children[down].reshape(-1)[8 * block + octant]
+            ends = np.arange(len(block)) if last else np.flatnonzero(below < 0)
+            corner = 27 * block[ends] + OCTANT_SLOTS[:, 0][octant[ends]]
+            step = np.float32(frame.step(down + 1))
+            found[left[ends]] = _trilinear(self.blocks[down].reshape(-1), corner, (9, 3, 1), share[:, ends]) * step
+            if last:
+                break
+            on = np.flatnonzero(below >= 0)
+            left, block, share = left[on], below[on].astype(np.int64), share[:, on]
+        answer = distance.copy()
+        answer[within] = found
+        return answer
+
+
+def _trilinear(values: NDArray[np.generic], corner: Ints, strides: tuple[int, int, int], share: Singles) -> Singles:
+    """Between eight of the values: those at `corner` (n,) and one stride further along each axis, by shares (3, n)."""
+    x, y, z = share
+    planes = []
+    for i in (0, strides[0]):
+        lines = []
+        for j in (0, strides[1]):
+            low = values.take(corner + (i + j)).astype(np.float32)
+            high = values.take(corner + (i + j + strides[2])).astype(np.float32)
+            high -= low
+            high *= z
+            high += low
+            lines.append(high)
+        lines[1] -= lines[0]
+        lines[1] *= y
+        lines[1] += lines[0]
+        planes.append(lines[1])
+    planes[1] -= planes[0]
+    planes[1] *= x
+    planes[1] += planes[0]
+    return planes[1]
+
+
+def _twice_as_fine(values: Singles) -> Singles:
+    """The trilinear function of values at the corners of cells, at the corners of cells half as large."""
+    for axis in range(3):
+        values = np.moveaxis(values, axis, 0)
+        finer = np.empty((2 * len(values) - 1, *values.shape[1:]), dtype=np.float32)
+        finer[::2] = values
+        finer[1::2] = (values[1:] + values[:-1]) / 2
+        values = np.moveaxis(finer, 0, axis)
+    return np.ascontiguousarray(values)
+
+
+def _cell_corners(values: Ints) -> Ints:
+    """The values at the corners (n, 8) of the cells of a dense grid."""
+    x, y, z = (np.array(values.shape) - 1).tolist()
+    return np.stack([values[i : i + x, j : j + y, k : k + z].reshape(-1) for i, j, k in OCTANTS], axis=1)
+
+
+class Growth:
+    """A lattice as it grows, level by level: which cells are halved next, and where the corners of the halves lie.
+
+    Whoever samples, solves, encodes or decodes one gives the whole numbers of each level's nodes in turn.
+    """
+
+    def __init__(self, frame: Frame, root: Ints):
+        self.frame, self.root = frame, root
+        self.blocks: list[NDArray[np.int16]] = []
+        self.children: list[Indices] = []
+        self._cells, self.corners = frame.root_cells(), _cell_corners(root.reshape(frame.shape + 1))
+        self.nodes: Nodes | None = None
+        self.chosen = np.zeros(0, dtype=np.int64)
+
+    @property
+    def level(self) -> int:
+        """That of the nodes that come next."""
+        return len(self.blocks) + 1
+
+    def halve(self) -> Nodes:
+        """The nodes of the next level. `chosen`: which of the cells are halved."""
+        halved = self.frame.halved(self.corners, self.level - 1)
+        self.chosen = np.flatnonzero(halved)
+        if self.blocks:
+            number = np.where(halved, np.cumsum(halved) - 1, -1).astype(np.int32)
+            self.children.append(number.reshape(-1, 8))
+        self.nodes = Nodes.of(self.frame, self._cells[self.chosen], self.level)
+        return self.nodes
+
+    def add(self, numbers: Ints) -> None:
+        """Give the whole numbers (u,) of the nodes that `halve` returned."""
+        assert self.nodes is not None
+        block = numbers[self.nodes.of_block]
+        blocks = self._cells[self.chosen]
+        self.blocks.append(block.astype(np.int16))
+        self._cells = (2 * blocks[:, None] + OCTANTS).reshape(-1, 3)
+        self.corners = block[:, OCTANT_SLOTS].reshape(-1, 8)
+
+    def lattice(self) -> Lattice:
+        """The finished lattice."""
+        return Lattice(self.frame, self.root, self.blocks, self.children)

@@ -1,0 +1,146 @@
+"""The signed distances of a shape at the corners of a lattice, as many of them as there is time for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ff3d.geometry.arrays import Bools, Floats, Ints
+from ff3d.geometry.coordinates import UnitCube
+from ff3d.geometry.distances import NearestFaces, TruncatedDistance
+from ff3d.geometry.hidden_walls import separating_surface
+from ff3d.lattices.lattice import (
+    MOST_ROOT,
+    OCTANT_SLOTS,
+    OCTANTS,
+    ROOT_STEPS,
+    SLOTS,
+    Frame,
+    Growth,
+    Lattice,
+    Nodes,
+)
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ff3d.labels.oracles import Oracle
+
+TRUNCATED = 1 / 128  # units: up to where lists of triangles are faster than a tree
+REACH = 2.0  # cells of a level: further away a distance only has to be more than it takes to halve a cell
+
+
+class SignedDistance:
+    """The distance to what parts inside from outside, positive inside; units, of points in unit coordinates.
+
+    The oracle alone says the sign. Its surface is `surface` but where it closes holes (`closed`: there are none).
+    """
+
+    def __init__(self, mesh: trimesh.Trimesh, oracle: Oracle, cube: UnitCube):
+        self.oracle, self.cube = oracle, cube
+        self.closed = bool(getattr(oracle, "closed", False))
+        self.surface = separating_surface(mesh, oracle, TRUNCATED * cube.scale)
+        self._near = TruncatedDistance(self.surface.vertices, self.surface.faces, TRUNCATED, unit=cube.scale)
+        self._far = NearestFaces(self.surface)
+
+    def size(self, points: Floats, reach: float) -> Floats:
+        """Distances (n,) without their signs, right up to `reach` and more than it beyond."""
+        near = reach <= TRUNCATED
+        world = self.cube.from_unit(points)
+        return self._near(world).astype(np.float64) if near else self._far(world)[0] / self.cube.scale
+
+    def inside(self, points: Floats) -> Bools:
+        """Labels (n,)."""
+        found: Bools = self.oracle(self.cube.from_unit(points))
+        return found
+
+    def __call__(self, points: Floats, reach: float) -> Floats:
+        """Signed distances (n,), right up to `reach`."""
+        return np.where(self.inside(points), 1, -1) * self.size(points, reach)
+
+
+class Samples:
+    """Signed distances at the nodes of a lattice's levels: those that were sampled, and others when queried.
+
+    keys, values: for each level in ascending order of `Frame.keys`; level 0 is the root.
+    """
+
+    def __init__(self, frame: Frame, distance: SignedDistance):
+        self.frame, self.distance = frame, distance
+        self.keys: list[Ints] = []
+        self.values: list[Floats] = []
+
+    def reach(self, level: int) -> float:
+        """How far from the surface the distances of a level are right, units."""
+        return REACH * self.frame.side / 2**level
+
+    def at(self, place: Ints, level: int) -> Floats:
+        """The distances (n,) at corners (n, 3) of a level."""
+        keys, known = self.frame.keys(place, level), self.keys[level]
+        row = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        found = self.values[level][row]
+        missing = np.flatnonzero(known[row] != keys)
+        if len(missing):
+            found[missing] = self.distance(self.frame.points(place[missing], level), self.reach(level))
+        return found
+
+
+def sample(
+    distance: SignedDistance, frame: Frame, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[Lattice, Samples]:
+    """The lattice of a shape's signed distances.
+
+    progress: is told after each level how many there are behind and in all.
+    """
+    samples = Samples(frame, distance)
+    place = frame.root_corners()
+    value = distance(frame.points(place, 0), np.inf)
+    samples.keys.append(frame.keys(place, 0))
+    samples.values.append(value)
+    growth = Growth(frame, root_numbers(frame, value) * (2 * frame.steps // ROOT_STEPS))
+    at_corners = value[frame.keys(frame.root_cells()[:, None] + OCTANTS, 0)]
+    for level in range(1, frame.levels + 1):
+        nodes = growth.halve()
+        value = _values(distance, frame, nodes, at_corners[growth.chosen], level, samples.reach(level))
+        order = np.argsort(frame.keys(nodes.place, level))
+        samples.keys.append(frame.keys(nodes.place, level)[order])
+        samples.values.append(value[order])
+        growth.add(np.rint(value / frame.step(level)).astype(np.int64))
+        at_corners = value[nodes.of_block][:, OCTANT_SLOTS].reshape(-1, 8)
+        if progress:
+            progress(level, frame.levels)
+    return growth.lattice(), samples
+
+
+def root_numbers(frame: Frame, value: Floats) -> Ints:
+    """Distances at the root's corners as whole numbers of the root's own, coarse steps."""
+    return np.clip(np.rint(value * (ROOT_STEPS / frame.side)), -MOST_ROOT, MOST_ROOT).astype(np.int64)
+
+
+def _values(distance: SignedDistance, frame: Frame, nodes: Nodes, corners: Floats, level: int, reach: float) -> Floats:
+    """The signed distances at the nodes of a level; corners (m, 8): those of the cells that were halved."""
+    odd = (SLOTS[nodes.slot] & 1).any(axis=1)
+    value = np.empty(len(odd))
+    kept = np.flatnonzero(~odd)
+    value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ np.array([4, 2, 1])]
+    new = np.flatnonzero(odd)
+    size = distance.size(frame.points(nodes.place[new], level), reach)
+    value[new] = size
+    unknown = np.arange(len(new))
+    if distance.closed:
+        # no surface lies in the balls about two points whose radii are their distances: where the balls meet, both
+        # points are on one side
+        sign = np.zeros(len(new))
+        apart = np.linalg.norm(SLOTS[:, None] - 2 * OCTANTS, axis=2) * (frame.side / 2**level)
+        for corner in range(8):
+            at = corners[nodes.owner[new], corner]
+            meets = np.abs(at) + size > apart[nodes.slot[new], corner] * (1 + 1e-5)
+            sign[meets] = np.sign(at[meets])
+        unknown = np.flatnonzero(sign == 0)
+        value[new] *= sign
+    value[new[unknown]] = (
+        np.where(distance.inside(frame.points(nodes.place[new[unknown]], level)), 1, -1) * size[unknown]
+    )
+    return value
