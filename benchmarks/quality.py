@@ -77,7 +77,7 @@ def main() -> None:
                 )
                 if fit.progress.interrupted:
                     sys.exit("interrupted")
-                found = evaluate(fit.field, tests)
+                found = evaluate(fit.field.contains, tests)
                 row = [found[kind] for kind in TEST_KINDS]
                 scores[mapping].append(row)
                 print(

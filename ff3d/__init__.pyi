@@ -1,6 +1,8 @@
 """The public names of ff3d: where each is defined. Imported when first used."""
 
 from .closing.watertight import watertight as watertight
+from .fields.field import Field as Field
+from .fields.field import LatticeField as LatticeField
 from .fields.field import OccupancyField as OccupancyField
 from .fields.field import load_field as load_field
 from .fields.mapping import make_mapping as make_mapping

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,18 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ff3d.fields.checkpoint import Checkpoint, Progress
-from ff3d.fields.field import FAR_LOGIT, OccupancyField
+from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
+from ff3d.fields.config import LATTICE_MAPPINGS
+from ff3d.fields.field import FAR_LOGIT, LatticeField, OccupancyField
 from ff3d.fields.mapping import build_mapping
 from ff3d.fields.network import resolve_device
 from ff3d.fields.optimise import Loss, optimise
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.metrics import Overlap, nothing_found, overlap, remarks
+from ff3d.points.lattice_fit import fit_lattice
+from ff3d.points.lattice_sampling import SignedDistance
 from ff3d.points.training_points import TrainingPoints
+from ff3d.progress import ProgressBar
 from ff3d.settings import FitConfig, make_config, unguarded
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
     from ff3d.geometry.surface_cells import SurfaceCells
     from ff3d.labels.oracles import Oracle, Shape
+    from ff3d.lattices.lattice import Lattice
     from ff3d.metrics import LabelledPoints
 
 log = logging.getLogger("ff3d")
@@ -46,7 +52,7 @@ class Fit:
     it is one.
     """
 
-    field: OccupancyField
+    field: OccupancyField | LatticeField
     config: FitConfig
     progress: Progress
     notes: tuple[str, ...] = ()
@@ -93,9 +99,17 @@ def train(
     if _has_no_distances(oracle) and config.sampling.target == "distance":
         notes.append("a point cloud has no distances between its points: fitted to labels")
         config = replace(config, sampling=replace(config.sampling, target="occupancy"))
-    device, precision = resolve_device(config.device, config.network)
     cube = (UnitCube.paper if config.sampling.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.sampling.margin * cube.scale)
+    if config.mapping.name in LATTICE_MAPPINGS:
+        if _has_no_distances(oracle):
+            raise FitError(f"a point cloud has no distances between its points: {config.mapping.name} takes a mesh")
+        spent += time.perf_counter() - begun
+        lattice, progress = _lattice(mesh, oracle, cube, config, spent=spent, progress_bar=progress_bar)
+        found = LatticeField(lattice, mapping=config.mapping.name, cube=cube, bounds=bounds, source=source)
+        tests = _held_out(mesh, config, oracle, held_out_count(config)) if held_out is None else held_out
+        return _scored(found, config, progress, tests, on_evaluation)
+    device, precision = resolve_device(config.device, config.network)
     surface = surface_cells(oracle, cube, bounds if config.sampling.guarded else None)
     if config.sampling.guarded and surface is None:
         notes.append("not guarded, and points as those of plain: these labels have no cell grid")
@@ -148,6 +162,43 @@ def train(
     said = remarks(overlaps) if progress.finished and overlaps else []
     nothing = nothing_found(overlaps) if said else None
     return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes), tuple(said), nothing)
+
+
+def _lattice(
+    mesh: trimesh.Trimesh, oracle: Oracle, cube: UnitCube, config: FitConfig, *, spent: float, progress_bar: bool
+) -> tuple[Lattice, Progress]:
+    """The lattice of a shape, and what it took. spent: seconds of the budget that are gone already."""
+    begun = time.perf_counter()
+    with closing(ProgressBar(100.0, "%", config.mapping.name)) if progress_bar else nullcontext() as bar:
+        distance = SignedDistance(mesh, oracle, cube)
+        lattice = fit_lattice(
+            distance,
+            cube.to_unit(np.asarray(mesh.bounds)),
+            config.mapping,
+            config.budget,
+            seed=config.seed,
+            spent=spent + time.perf_counter() - begun,
+            progress=(lambda share: bar.show(100 * share)) if bar else None,
+        )
+    seconds = spent + time.perf_counter() - begun
+    return lattice, Progress(seconds=seconds, labelling=seconds, loss=0.0, finished=True)
+
+
+def _scored(
+    field: LatticeField,
+    config: FitConfig,
+    progress: Progress,
+    tests: dict[str, LabelledPoints],
+    on_evaluation: Callable[[Progress], None] | None,
+) -> Fit:
+    """A fit without steps: one evaluation, at its end."""
+    overlaps = {kind: overlap(field.contains, points) for kind, points in tests.items()}
+    scores = {kind: found.known for kind, found in overlaps.items() if found.known is not None}
+    progress.record(0, scores)
+    if on_evaluation:
+        on_evaluation(progress)
+    said = tuple(remarks(overlaps))
+    return Fit(field, config, progress, remarks=said, nothing=nothing_found(overlaps) if said else None)
 
 
 def _has_no_distances(oracle: Oracle) -> bool:
@@ -226,12 +277,12 @@ def fit(
     oracle: Oracle | None = None,
     progress_bar: bool = False,
     **settings: Any,
-) -> OccupancyField:
+) -> OccupancyField | LatticeField:
     """Fit a field to a shape: `ff3d.fit(mesh, seconds=60)`, or with a mapping by name, `ff3d.fit(mesh, "gaussian")`.
 
     shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
-    else `best` from 60 s on and `fast` under it.  oracle: labels of one's own.
+    else `small` for a budget in bytes, and `direct`.  oracle: labels of one's own.
     A field that found nothing is returned, with a warning.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from ff3d.checks import one_line, parse_json, read_json
 from ff3d.fields.checkpoint import Evaluation, FitError, Progress
-from ff3d.fields.field import OccupancyField, load_field
+from ff3d.fields.field import LatticeField, OccupancyField, load_field
 from ff3d.fields.network import resolve_device
 from ff3d.files import check_unmade, file_sha256, locked, short_name, write_text
 from ff3d.fitting import Fit, train
@@ -115,7 +115,7 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.metrics_path}: not a run's metrics.jsonl ({one_line(error)})") from error
 
-    def load(self, *, device: str = "auto") -> OccupancyField:
+    def load(self, *, device: str = "auto") -> OccupancyField | LatticeField:
         """The run's field, of an interrupted one as far as it got.
 
         Raises RunError if there is none yet, or if it is not that of config.json.

@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ff3d.checks import check_seed, check_settings
-from ff3d.fields.config import GRID_MAPPINGS, TABLE_SETTINGS, Budget, MappingConfig, NetworkConfig, OptimiserConfig
+from ff3d.fields.config import (
+    GRID_MAPPINGS,
+    LATTICE_MAPPINGS,
+    TABLE_SETTINGS,
+    Budget,
+    MappingConfig,
+    NetworkConfig,
+    OptimiserConfig,
+)
 from ff3d.points.config import SamplingConfig
 
-PresetName = Literal["plain", "paper", "fast", "best", "small"]
+PresetName = Literal["plain", "paper", "direct", "fast", "best", "small"]
 Storage = Literal["float32", "float16", "int8", "auto"]
-LONG_SECONDS = 60.0
+BUDGETS = ("seconds", "steps", "bytes")
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,9 @@ class FitConfig:
     """Every setting of a fit. The defaults are the preset `plain`; `make_config` builds the others."""
 
     preset: PresetName = "plain"
-    """plain: for comparisons; paper: Tancik et al. 2020 to the letter (10,000 steps); fast, best, small: the best shape
-    in 20 s, in 300 s, in 256 KiB. By default fit takes plain if a mapping is named, else fast, or best for 60 s"""
+    """plain: for comparisons; paper: Tancik et al. 2020 to the letter (10,000 steps); direct: the best shape in few
+    seconds, without a network; small: in few bytes, likewise; fast, best: by a network, in 20 s and in 300 s. By
+    default fit takes plain if a mapping is named, small for a budget in bytes, else direct"""
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     """seed of the frequencies, weights and samples"""
@@ -38,6 +47,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_seed(self.seed)
+        if self.budget.bytes is not None and self.mapping.name not in LATTICE_MAPPINGS:
+            raise ValueError(
+                f"a budget in bytes is for {' and '.join(LATTICE_MAPPINGS)}; give {self.mapping.name} seconds or steps"
+            )
         if self.network.parameters is not None and self.mapping.name in GRID_MAPPINGS:
             raise ValueError(
                 f"parameters sets the width of hidden layers; give levels, finest, ... of {self.mapping.name}"
@@ -117,18 +130,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cube": "paper",
         "margin": 1e-3,
     },
+    "direct": {"mapping": "voxels"},
     "fast": _DISTANCES,
     "best": _DISTANCES | {"levels": 6, "finest": 1024, "log2_table": 19},
-    "small": _DISTANCES | {"levels": 8, "coarsest": 10, "log2_table": 13, "depth": 2, "passes": 4, "storage": "int8"},
+    "small": {"mapping": "lattice", "bytes": 100_000},
 }
 assert tuple(PRESETS) == get_args(PresetName)
 
 
-def default_preset(mapping: str | None, seconds: float | None) -> str:
-    """The preset where none is given: `plain` where a mapping is named, else the best one for the seconds."""
-    if mapping is not None:
+def default_preset(given: Mapping[str, Any]) -> str:
+    """The preset where none is given: `plain` where a mapping is named, else the best shape for the budget."""
+    if given.get("mapping") is not None:
         return "plain"
-    return "best" if isinstance(seconds, int | float) and seconds >= LONG_SECONDS else "fast"
+    return "small" if given.get("bytes") is not None else "direct"
 
 
 def make_config(preset: str | None = "plain", **given: Any) -> FitConfig:
@@ -140,14 +154,14 @@ def make_config(preset: str | None = "plain", **given: Any) -> FitConfig:
     Raises ValueError for an unknown preset, an unknown setting, a value out of range, or two budgets.
     """
     if preset is None:
-        preset = default_preset(given.get("mapping"), given.get("seconds"))
+        preset = default_preset(given)
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     if unknown := sorted(set(given) - set(OPTIONS)):
         raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(OPTIONS))}")
     base = dict(PRESETS[preset])
-    if given.get("seconds") is not None or given.get("steps") is not None:
-        base.pop("steps", None)
+    if any(given.get(budget) is not None for budget in BUDGETS):
+        base = {name: value for name, value in base.items() if name not in BUDGETS}
     if given.get("mapping", base.get("mapping")) != base.get("mapping"):
         base = {name: value for name, value in base.items() if name not in TABLE_SETTINGS}
     return from_flat({**base, **given, "preset": preset})

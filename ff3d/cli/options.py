@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 from ff3d.cli.settings import Settings as FitSettings
 
 if TYPE_CHECKING:
-    from ff3d.fields.field import OccupancyField
+    from ff3d.fields.field import LatticeField, OccupancyField
 
 RunName = Annotated[Positional[Path], arg(metavar="RUN", help="the folder of a fit, or a field's .safetensors file")]
 ManyMeshes = Annotated[
@@ -37,7 +37,7 @@ Output = Annotated[Path | None, arg(aliases=["-o"])]
 Settings = Annotated[FitSettings, arg(name="")]
 
 
-def load_field_of(run: Path, device: str) -> OccupancyField:
+def load_field_of(run: Path, device: str) -> OccupancyField | LatticeField:
     """The field of a run's folder, or of a field's file."""
     from ff3d.fields.field import load_field
     from ff3d.runs import Run

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from ff3d.settings import OPTIONS, PRESETS, Option
 
-FIRST = ("preset", "seconds", "steps", "mapping", "seed", "device", "storage")  # what people need first
+FIRST = ("preset", "seconds", "steps", "bytes", "mapping", "seed", "device", "storage")  # what people need first
 TITLES = {
     "mapping": "the input mapping",
     "network": "the network",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ff3d.checks import check_settings
 
-MappingName = Literal["none", "basic", "positional", "gaussian", "lecture", "learned", "grid", "hash", "planes"]
+MappingName = Literal[
+    "none", "basic", "positional", "gaussian", "lecture", "learned", "grid", "hash", "planes", "voxels", "lattice"
+]
+LATTICE_MAPPINGS: tuple[MappingName, ...] = ("voxels", "lattice")  # no network: signed distances
 PAPER_MAPPINGS: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
 Precision = Literal["auto", "float32", "bfloat16"]
 Activation = Literal["relu", "gelu", "silu", "sine", "siren", "finer", "gaussian"]
@@ -21,26 +24,31 @@ GRID_DEFAULTS: dict[str, dict[str, int]] = {
 }
 GRID_MAPPINGS = tuple(GRID_DEFAULTS)
 DEFAULT_SECONDS = 30.0
+LEAST_BYTES = 2_000
 FIRST_BATCHES = 16  # of the first pool
 # The best of 1, 2, 4, 8, 16 and 30 thousandths (none, basic: and of 10) on Lucy, near the surface, at 800 and 1,200
 # steps; lecture as gaussian
 LEARNING_RATE = {"none": 1e-2, "basic": 1e-2, "positional": 8e-3, "gaussian": 4e-3, "lecture": 4e-3}
+LEARNING_RATE |= dict.fromkeys(LATTICE_MAPPINGS, 0.0)  # nothing is trained
 LEARNING_RATE |= {"learned": 4e-3} | dict.fromkeys(GRID_MAPPINGS, 2e-2)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a fit may spend: seconds of labelling and training, or training steps. Without either, 30 s.
+    """What a fit may spend: seconds of labelling and training, training steps, or bytes. Without any, 30 s.
 
-    Raises ValueError for both, and for numbers that are not positive.
+    Raises ValueError for two of them, and for numbers that are not positive.
     """
 
     seconds: float | None = None
     """seconds of labelling and training (evaluation comes on top); 30 if there are no steps"""
     steps: int | None = None
     """training steps, in place of --seconds; makes the result repeatable bit for bit"""
+    bytes: int | str | None = None
+    """voxels, lattice: the size of field.safetensors, in place of --seconds; 50k is 50,000"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", _bytes(self.bytes))
         for name, value in (("seconds", self.seconds), ("steps", self.steps)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and math.isfinite(value) and value > 0):
@@ -51,15 +59,33 @@ class Budget:
             raise ValueError(
                 f"give a budget in seconds or in steps, not both (got {self.seconds:g} s and {self.steps} steps)"
             )
-        if self.seconds is None and self.steps is None:
+        if self.bytes is not None and (self.seconds is not None or self.steps is not None):
+            raise ValueError(f"give a budget in bytes, or in seconds or steps, not both (got {self.bytes:,} bytes)")
+        if self.seconds is None and self.steps is None and self.bytes is None:
             object.__setattr__(self, "seconds", DEFAULT_SECONDS)
 
     def __str__(self) -> str:
+        if self.bytes:
+            return f"{self.bytes:,} bytes"
         return f"{self.steps:,} steps" if self.steps else f"{self.seconds:g} s"
 
     def share(self, step: int, seconds: float) -> float:
         """The share of the budget that is spent after so many steps and seconds; at 1 the fit ends."""
         return step / self.steps if self.steps else seconds / (self.seconds or 1.0)
+
+
+def _bytes(value: Any) -> int | None:
+    """A number of bytes, given as such or as a text like 50k or 1.5M. Raises ValueError."""
+    if value is None:
+        return None
+    unit = {"k": 10**3, "m": 10**6}.get(str(value)[-1:].lower(), 1)
+    try:
+        number = round(float(str(value)[:-1] if unit > 1 else str(value)) * unit)
+    except (ValueError, OverflowError):
+        number = 0
+    if isinstance(value, bool) or not LEAST_BYTES <= number < 2**40:
+        raise ValueError(f"bytes must be a number from {LEAST_BYTES:,}, such as 50k, got {value!r}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -79,7 +105,7 @@ class MappingConfig:
     coarsest: int | None = None
     """grid, hash, planes: cells along the cube at the lowest resolution"""
     finest: int | None = None
-    """grid, hash, planes: cells along the cube at the highest resolution"""
+    """grid, hash, planes, voxels, lattice: cells along the cube at the highest resolution"""
     features_per_level: int | None = None
     """grid, hash, planes: numbers at each vertex"""
     log2_table: int | None = None

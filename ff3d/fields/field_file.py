@@ -19,7 +19,8 @@ from ff3d.files import write_atomically
 from ff3d.geometry.surface_cells import OUTSIDE, TOUCHED, SurfaceCells
 
 FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
-VERSIONS = (1, 2, 3)  # 2 holds the cells that the surface touches; 3 all cells, tables, and smaller numbers
+VERSIONS = (1, 2, 3, 4)  # 2 holds the cells that the surface touches; 3 all cells, tables, smaller numbers
+NETWORK_VERSION, LATTICE_VERSION = 3, 4  # that are written
 MOST_CELLS = 2**20  # of a cell grid: three times what is made
 # a byte a cell, without the header of an .xz file; a fifth to a third smaller than by zlib
 SQUEEZE = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": MOST_CELLS, "lc": 0, "lp": 0, "pb": 0}]
@@ -30,6 +31,7 @@ DEFAULTS = {
     "guarded": False,
     "surface": None,
 }  # what older versions lack
+BYTES = ("surface.cells", "lattice.data")  # tensors of which each number is a byte
 FAULTS = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, lzma.LZMAError, zlib.error)
 
 
@@ -76,7 +78,7 @@ def write_field_file(
     """Write a field's file atomically, as the newest version. tensors: as `quantization.packed` gives them."""
     from safetensors.torch import save_file
 
-    header = {"version": VERSIONS[-1], **header, "surface": None}
+    header = {"version": NETWORK_VERSION, **header, "surface": None}
     if surface is not None:
         labels = surface.labels
         header["surface"] = {"lower": surface.lower.tolist(), "side": surface.side, "shape": list(labels.shape)}
@@ -105,7 +107,7 @@ def read_field_file(path: Path) -> FieldFile:
     if FORMAT not in metadata:
         raise FieldError(f"{path}: a safetensors file, but not one of ff3d's fields")
     for name, tensor in tensors.items():
-        kinds = (torch.uint8,) if name == "surface.cells" else DTYPES
+        kinds = (torch.uint8,) if name in BYTES else DTYPES
         if tensor.dtype not in kinds or not bool(torch.isfinite(tensor).all()):
             expected = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
             raise FieldError(f"{path}: {name} is not finite {expected}; the fit diverged or the file was changed")
@@ -117,7 +119,8 @@ def read_field_file(path: Path) -> FieldFile:
         check_type(header, Header, "header")
         cells = tensors.pop("surface.cells", None)
         surface = None if cells is None else _surface(header["surface"], cells, header["version"])
-        return FieldFile(header, unpacked(tensors), surface)
+        coded = {name: tensors.pop(name) for name in BYTES if name in tensors}
+        return FieldFile(header, unpacked(tensors) | coded, surface)
     except FAULTS as error:
         raise FieldError(f"{path}: header and tensors do not make a field ({one_line(error)})") from error
 

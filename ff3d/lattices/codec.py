@@ -53,15 +53,15 @@ def _neighbours() -> list[list[Ints]]:
         groups: list[list[int]] = [[], [], []]
         for step in product((-1, 0, 1), repeat=3):
             other = slot + step
-            if any(step) and ((other >= 0) & (other <= 2)).all():
-                if order[tuple((other & 1).tolist())] < order[tuple((slot & 1).tolist())]:
-                    groups[sum(map(abs, step)) - 1].append(int(other @ WEIGHTS))
+            earlier = order[tuple((other & 1).tolist())] < order[tuple((slot & 1).tolist())]
+            if any(step) and earlier and ((other >= 0) & (other <= 2)).all():
+                groups[sum(map(abs, step)) - 1].append(int(other @ WEIGHTS))
         found.append([np.array(group, dtype=np.int64) for group in groups])
     return found
 
 
 def _passes() -> list[tuple[Ints, Ints, list[Ints]]]:
-    """For each pass its slots, the corners of the halved cell that it lies between (s, c), its neighbours (s, n) x 3."""
+    """For each pass its slots (s,), the corners of the halved cell around each (s, c), its neighbours (s, n) x 3."""
     neighbours, passes = _neighbours(), []
     for odd in PASSES:
         slots = np.flatnonzero((odd == SLOTS & 1).all(axis=1))
@@ -80,11 +80,11 @@ _PASSES = _passes()
 class Batch(NamedTuple):
     """Nodes of one pass, and what is known of their numbers beforehand.
 
-    level: theirs.  index: (n,), which of the level's nodes.  prediction: (n,).  context: (n,), the probabilities' row.
+    level: theirs.  nodes: (n,), which of the level's.  prediction: (n,).  context: (n,), the probabilities' row.
     """
 
     level: int
-    index: Ints
+    nodes: Ints
     prediction: Ints
     context: Ints
 
@@ -195,6 +195,7 @@ def _by_context(context: Ints) -> list[tuple[int, Ints]]:
 
 
 Choice = Callable[[Batch, Probabilities], Ints]
+Bytes = NDArray[np.uint8]
 
 
 @dataclass
@@ -240,15 +241,32 @@ class Encoder:
             self._coder.encode(np.minimum(over, ESCAPES - 1).astype(np.int32), self._stream.model.Uniform(ESCAPES))
         return chosen
 
-    def data(self) -> NDArray[np.uint8]:
+    def data(self) -> Bytes:
         """The bytes."""
         return np.asarray(self._coder.get_compressed(), dtype="<u4").view(np.uint8)
+
+
+def encoded(lattice: Lattice) -> Bytes:
+    """The bytes that a lattice decodes from, number for number."""
+    numbers: Ints = np.zeros(0, dtype=np.int64)
+
+    def started(growth: Growth, nodes: Nodes) -> None:
+        nonlocal numbers
+        numbers = lattice.blocks[growth.level - 1][nodes.owner, nodes.slot].astype(np.int64)
+
+    def choice(batch: Batch, _: Probabilities) -> Ints:
+        return numbers[batch.nodes] - batch.prediction
+
+    frame = lattice.frame
+    encoder = Encoder(lattice.root // (2 * frame.steps // ROOT_STEPS), started, choice)
+    grow(frame, encoder)
+    return encoder.data()
 
 
 class Decoder:
     """Reads what an `Encoder` wrote. most: numbers that a level may have; ValueError for more."""
 
-    def __init__(self, data: NDArray[np.uint8], most: int):
+    def __init__(self, data: Bytes, most: int):
         import constriction
 
         if data.ndim != 1 or len(data) % 4:
@@ -271,7 +289,7 @@ class Decoder:
 
     def of(self, batch: Batch) -> Ints:
         """The differences."""
-        found = np.empty(len(batch.index), dtype=np.int64)
+        found = np.empty(len(batch.nodes), dtype=np.int64)
         for context, places in _by_context(batch.context):
             model = self._stream.model.Categorical(self._probabilities.shares(context), perfect=False)
             found[places] = np.asarray(self._coder.decode(model, len(places)), dtype=np.int64) - LARGEST

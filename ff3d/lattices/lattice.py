@@ -25,6 +25,7 @@ REACH, LAST_REACH = 1.0, 0.9
 ROOT_STEPS = 2  # a cell's side in steps of the root's own values, which finer levels correct
 MOST_ROOT = 15  # such steps: further away distances are cut off
 COARSEST = 8  # cells along the cube at the root, at least
+MOST_LEVELS, MOST_STEPS = 9, 64  # in a file
 TABLE = 64  # cells along the cube of the table in which a query begins
 CHUNK = 2**14  # points of a query: what stays in the cache
 
@@ -52,6 +53,15 @@ class Frame:
         side = 2**levels / cells
         shape = np.ceil((box[1] - box[0]) / side + 1).astype(np.int64)
         return cls(box.mean(axis=0) - shape * side / 2, side, shape, levels, steps)
+
+    def check(self) -> None:
+        """Raise ValueError for what no lattice has."""
+        if self.lower.shape != (3,) or not (np.isfinite(self.lower).all() and 0 < self.side < np.inf):
+            raise ValueError(f"a lattice at {self.lower.tolist()} of side {self.side}")
+        if self.shape.shape != (3,) or not ((self.shape >= 1) & (self.shape <= 4 * COARSEST)).all():
+            raise ValueError(f"a lattice of {self.shape.tolist()} cells at its root")
+        if not (0 <= self.levels <= MOST_LEVELS and 1 <= self.steps <= MOST_STEPS):
+            raise ValueError(f"a lattice of {self.levels} levels in {self.steps} steps")
 
     @property
     def cell(self) -> float:

@@ -103,7 +103,7 @@ def sample(
     at_corners = value[frame.keys(frame.root_cells()[:, None] + OCTANTS, 0)]
     for level in range(1, frame.levels + 1):
         nodes = growth.halve()
-        value = _values(distance, frame, nodes, at_corners[growth.chosen], level, samples.reach(level))
+        value = _values(samples, nodes, at_corners[growth.chosen], level)
         order = np.argsort(frame.keys(nodes.place, level))
         samples.keys.append(frame.keys(nodes.place, level)[order])
         samples.values.append(value[order])
@@ -114,19 +114,23 @@ def sample(
     return growth.lattice(), samples
 
 
+_ODD: Bools = np.array([slot.any() for slot in SLOTS & 1])  # the slots that are no corner of the halved cell
+
+
 def root_numbers(frame: Frame, value: Floats) -> Ints:
     """Distances at the root's corners as whole numbers of the root's own, coarse steps."""
     return np.clip(np.rint(value * (ROOT_STEPS / frame.side)), -MOST_ROOT, MOST_ROOT).astype(np.int64)
 
 
-def _values(distance: SignedDistance, frame: Frame, nodes: Nodes, corners: Floats, level: int, reach: float) -> Floats:
+def _values(samples: Samples, nodes: Nodes, corners: Floats, level: int) -> Floats:
     """The signed distances at the nodes of a level; corners (m, 8): those of the cells that were halved."""
-    odd = (SLOTS[nodes.slot] & 1).any(axis=1)
+    distance, frame = samples.distance, samples.frame
+    odd = _ODD[nodes.slot]
     value = np.empty(len(odd))
     kept = np.flatnonzero(~odd)
     value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ np.array([4, 2, 1])]
     new = np.flatnonzero(odd)
-    size = distance.size(frame.points(nodes.place[new], level), reach)
+    size = distance.size(frame.points(nodes.place[new], level), samples.reach(level))
     value[new] = size
     unknown = np.arange(len(new))
     if distance.closed:

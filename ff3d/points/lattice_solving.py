@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Floats, Ints, Singles
 from ff3d.geometry.sampling import sample_surface
-from ff3d.lattices.codec import LARGEST, Batch, Encoder, Probabilities, grow
+from ff3d.lattices.codec import LARGEST, Batch, Bytes, Encoder, Probabilities, grow
 from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANTS, Frame, Growth, Lattice, Nodes
 from ff3d.points.lattice_sampling import Samples, SignedDistance, root_numbers, sample
 
@@ -25,15 +25,11 @@ SOLVED_LEVELS = 4
 DESCENTS = 4  # steps by which these are moved after each pass
 PAIRS = [(i, j) for i in range(8) for j in range(i, 8)]
 FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number of bytes
-ATTEMPTS = 3
+FEWEST_CELLS, ATTEMPTS = 16, 4
+BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
 
-@dataclass(frozen=True)
-class Compact:
-    """A lattice and the bytes that it decodes from."""
-
-    lattice: Lattice
-    data: NDArray[np.uint8]
+Solution = tuple[Any, Floats]  # the normal equations' sparse matrix, and the numbers (u,)
 
 
 class _Choice:
@@ -43,8 +39,8 @@ class _Choice:
     rounding spoils is made up for by the numbers of the passes to come, solved for again.
     """
 
-    def __init__(self, samples: Samples, *, rate: float, seed: int, solved: dict[bytes, tuple[object, Floats]]):
-        self.samples, self.rate, self.seed, self._solved = samples, rate, seed, solved
+    def __init__(self, samples: Samples, *, rate: float, seed: int, solutions: dict[bytes, Solution]):
+        self.samples, self.rate, self.seed, self._solutions = samples, rate, seed, solutions
         self._quadratic: _Quadratic | None = None
 
     def started(self, growth: Growth, nodes: Nodes) -> None:
@@ -63,14 +59,13 @@ class _Choice:
         self._quadratic = None
         if last:
             key = nodes.place.tobytes()
-            if key not in self._solved:
-                self._solved[key] = _solve(self.samples, growth, nodes, self._target, self.seed)
-            matrix, solution = self._solved[key]
-            self._quadratic = _Quadratic(matrix, solution)
+            if key not in self._solutions:
+                self._solutions[key] = _solve(self.samples, growth, nodes, self._target, self.seed)
+            self._quadratic = _Quadratic(*self._solutions[key])
 
     def __call__(self, batch: Batch, probabilities: Probabilities) -> Ints:
         """The differences of a batch."""
-        index, quadratic = batch.index, self._quadratic
+        index, quadratic = batch.nodes, self._quadratic
         target = self._target[index] if quadratic is None else quadratic.numbers[index]
         error = target - batch.prediction
         found = np.rint(error).astype(np.int64)
@@ -98,9 +93,9 @@ class _Choice:
 class _Quadratic:
     """The cost of numbers (u,), (numbers - solution) matrix (numbers - solution), while they are fixed pass by pass."""
 
-    def __init__(self, matrix: object, solution: Floats):
+    def __init__(self, matrix: Any, solution: Floats):
         self._matrix, self._solution = matrix, solution
-        self._diagonal = matrix.diagonal()  # type: ignore[attr-defined]
+        self._diagonal = matrix.diagonal()
         known = self._diagonal > 0
         self.weights = self._diagonal / (self._diagonal[known].mean() if known.any() else 1.0)
         self.numbers = solution.copy()
@@ -112,15 +107,15 @@ class _Quadratic:
         self._free[index] = False
         scale = np.where(self._free, 1 / np.where(self._diagonal > 0, self._diagonal, 1), 0)
         for _ in range(DESCENTS if self._free.any() else 0):
-            slope = self._matrix @ (self.numbers - self._solution)  # type: ignore[operator]
+            slope = self._matrix @ (self.numbers - self._solution)
             way = -scale * slope
-            curvature = float(way @ (self._matrix @ way))  # type: ignore[operator]
+            curvature = float(way @ (self._matrix @ way))
             if not curvature > 0:
                 break
             self.numbers += way * (float(-(way @ slope)) / curvature)
 
 
-def _solve(samples: Samples, growth: Growth, nodes: Nodes, start: Floats, seed: int) -> tuple[object, Floats]:
+def _solve(samples: Samples, growth: Growth, nodes: Nodes, start: Floats, seed: int) -> Solution:
     """The normal equations' matrix and the numbers of a level, in its steps, that fit the distances about the surface.
 
     start: those sampled.  Errors count by their size, not their square (iteratively reweighted least squares).
@@ -152,7 +147,7 @@ def _solve(samples: Samples, growth: Growth, nodes: Nodes, start: Floats, seed: 
     trust = np.ones(len(kept), dtype=np.float32)
     matrix, numbers = None, start
     for _ in range(2):
-        matrix, right = _normal_equations(corners, row, weights, target * trust, trust, len(start))
+        matrix, right = _normal_equations(corners, row, weights, right=target * trust, trust=trust, size=len(start))
         numbers = _conjugate_gradients(matrix, right, start)
         error = np.abs(np.einsum("nk,nk->n", weights, numbers[corners[row]].astype(np.float32)) - target)
         trust = 1 / np.maximum(error, ROBUST * 2 * frame.steps)
@@ -161,9 +156,9 @@ def _solve(samples: Samples, growth: Growth, nodes: Nodes, start: Floats, seed: 
 
 
 def _normal_equations(
-    corners: Ints, row: Ints, weights: Singles, right: Singles, trust: Singles, size: int
-) -> tuple[object, Floats]:
-    """The matrix (size, size) and right side of least squares: point i has these weights at the corners of cell row[i]."""
+    corners: Ints, row: Ints, weights: Singles, *, right: Singles, trust: Singles, size: int
+) -> Solution:
+    """The matrix (size, size) and right side of least squares; point i has weights[i] at the corners of cell row[i]."""
     from scipy.sparse import coo_array
 
     count = len(corners)
@@ -176,15 +171,15 @@ def _normal_equations(
         j.append(corners[:, b])
         value.append(product if a != b else product / 2)
     half = coo_array((np.concatenate(value), (np.concatenate(i), np.concatenate(j))), shape=(size, size)).tocsr()
-    return (half + half.T).tocsr(), right_side
+    return (half + half.T).tocsr(), np.asarray(right_side, dtype=np.float64)
 
 
-def _conjugate_gradients(matrix: object, right: Floats, start: Floats) -> Floats:
+def _conjugate_gradients(matrix: Any, right: Floats, start: Floats) -> Floats:
     """The solution near `start`, held to it by `DAMPING`."""
     from scipy.sparse import diags_array
     from scipy.sparse.linalg import cg
 
-    diagonal = matrix.diagonal()  # type: ignore[attr-defined]
+    diagonal = matrix.diagonal()
     damping = DAMPING * float(diagonal.mean())
     damped = matrix + diags_array(np.full(len(start), damping))
     found, _ = cg(
@@ -193,51 +188,63 @@ def _conjugate_gradients(matrix: object, right: Floats, start: Floats) -> Floats
     return np.asarray(found)
 
 
-def compact(
-    distance: SignedDistance, box: Floats, cells: int, *, rate: float = RATE, seed: int = 0, steps: int = STEPS
-) -> Compact:
+def solved(distance: SignedDistance, box: Floats, cells: int, *, rate: float = RATE, seed: int = 0) -> Lattice:
     """The lattice of a shape with so many of its smallest cells along the unit cube.
 
     box: (2, 3), the shape's, unit coordinates.  rate: squared steps that a bit is worth.
     """
-    frame = Frame.around(box, cells, steps)
-    _, samples = sample(distance, frame)
-    return _encoded(samples, rate, seed, {})
+    frame = Frame.around(box, cells, STEPS)
+    return _rounded(sample(distance, frame)[1], rate, seed, {})[0]
 
 
-def _encoded(samples: Samples, rate: float, seed: int, solved: dict[bytes, tuple[object, Floats]]) -> Compact:
-    frame = samples.frame
-    choice = _Choice(samples, rate=rate, seed=seed, solved=solved)
-    encoder = Encoder(root_numbers(frame, samples.values[0]), choice.started, choice)
-    lattice = grow(frame, encoder)
-    return Compact(lattice, encoder.data())
+def solved_to(distance: SignedDistance, box: Floats, size: int, *, seed: int = 0) -> Lattice:
+    """The lattice that decodes from about `size` bytes, and from no more. Raises ValueError as `fitted_to`."""
+    last: tuple[Samples, dict[bytes, Solution]] | None = None
+
+    def make(cells: int) -> tuple[Lattice, Bytes]:
+        nonlocal last
+        last = sample(distance, Frame.around(box, cells, STEPS))[1], {}
+        return _rounded(last[0], RATE, seed, last[1])
+
+    def bolder(factor: float) -> tuple[Lattice, Bytes]:
+        assert last is not None
+        return _rounded(last[0], factor * RATE, seed, last[1])
+
+    return fitted_to(size, make, bolder)[0]
 
 
-def compact_to(distance: SignedDistance, box: Floats, size: int, *, seed: int = 0) -> Compact:
-    """The lattice that decodes from at most `size` bytes and uses them: finer, or rounded less, would be more.
+def fitted_to(
+    size: int,
+    make: Callable[[int], tuple[Lattice, Bytes]],
+    bolder: Callable[[float], tuple[Lattice, Bytes]] | None = None,
+) -> tuple[Lattice, Bytes]:
+    """Of lattices the largest found that takes at most `size` bytes.
 
-    Raises ValueError if even the coarsest takes more.
+    make: cells along the unit cube -> a lattice and its bytes.  bolder: how much more a bit is worth -> the last one
+    again, in fewer bytes.  Raises ValueError if even the coarsest takes more.
     """
     cells, best = FIRST_CELLS, None
     for attempt in range(ATTEMPTS):
-        frame = Frame.around(box, cells, STEPS)
-        _, samples = sample(distance, frame)
-        solved: dict[bytes, tuple[object, Floats]] = {}
-        found = _encoded(samples, RATE, seed, solved)
-        used = len(found.data)
-        if used <= size and (best is None or used > len(best.data)):
+        found = make(cells)
+        for factor in BOLDER if bolder and len(found[1]) > size and attempt == ATTEMPTS - 1 else ():
+            if len(found[1]) > size and bolder:
+                found = bolder(factor)
+        used = len(found[1])
+        if used <= size and (best is None or used > len(best[1])):
             best = found
-        if abs(used / size - 0.97) < 0.03:
+        if 0.94 * size <= used <= size:
             break
-        if attempt == ATTEMPTS - 1 and size < used < 1.3 * size:
-            for rate in RATE * np.array([1.3, 1.7, 2.2, 3.0, 4.0]):
-                found = _encoded(samples, float(rate), seed, solved)
-                if len(found.data) <= size:
-                    best = found
-                    break
-        # the bytes of a surface grow with the square of the cells along it, a little less where it is smooth
-        cells = max(16, math.floor(cells * (0.97 * size / used) ** 0.52))
+        # bytes grow with the square of the cells along a surface, less where it is smooth
+        cells = max(FEWEST_CELLS, math.floor(cells * (0.97 * size / used) ** 0.55))
     if best is None:
-        raise ValueError(f"the shape takes more than {size} bytes; give more")
+        raise ValueError(f"the shape takes more than {size:,} bytes; give more")
     return best
 
+
+def _rounded(samples: Samples, rate: float, seed: int, solutions: dict[bytes, Solution]) -> tuple[Lattice, Bytes]:
+    """The lattice solved for and rounded, and its bytes. solutions: those found before, to be used again."""
+    frame = samples.frame
+    choice = _Choice(samples, rate=rate, seed=seed, solutions=solutions)
+    encoder = Encoder(root_numbers(frame, samples.values[0]), choice.started, choice)
+    lattice = grow(frame, encoder)
+    return lattice, encoder.data()

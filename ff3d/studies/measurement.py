@@ -24,7 +24,7 @@ from ff3d.surfaces.grid_levels import ExtractionError
 if TYPE_CHECKING:
     import trimesh
 
-    from ff3d.fields.field import OccupancyField
+    from ff3d.fields.field import Field
     from ff3d.labels.oracles import LabelledShape, Oracle
 
 RESOLUTION, FINEST = 256, 2048  # cells along the longest side of an extracted mesh: the usual, the most chosen unasked
@@ -63,7 +63,7 @@ class Measurement:
 
 
 def measure(
-    field: OccupancyField,
+    field: Field,
     reference: LabelledShape,
     *,
     tests: dict[str, LabelledPoints] | None = None,
@@ -156,9 +156,7 @@ def thickness(
     return float(np.quantile(deep, share, method="lower"))
 
 
-def _resolution(
-    field: OccupancyField, reference: LabelledShape, overlaps: dict[str, Overlap]
-) -> tuple[int, str | None]:
+def _resolution(field: Field, reference: LabelledShape, overlaps: dict[str, Overlap]) -> tuple[int, str | None]:
     """The resolution at which a shape as thin as the reference is found, and a note if it is not the usual one."""
     if isinstance(reference.oracle, PointCloudOracle) or not any(found.found for found in overlaps.values()):
         return RESOLUTION, None
