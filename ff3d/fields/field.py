@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ff3d.checks import one_line
 from ff3d.fields.config import GRID_MAPPINGS, LATTICE_MAPPINGS
@@ -25,7 +25,7 @@ from ff3d.fields.field_file import (
     write_field_file,
 )
 from ff3d.fields.mapping import InputMapping, Mapping
-from ff3d.fields.network import PRECISIONS, Network, best_device, best_precision
+from ff3d.fields.network import PRECISIONS, WAVES, Network, best_device, best_precision
 from ff3d.fields.quantization import STORAGES, packed, unpacked
 from ff3d.geometry.arrays import Labels, Logits
 from ff3d.geometry.coordinates import UnitCube, check_points

@@ -60,6 +60,26 @@ class Header(TypedDict):
     guarded: bool
 
 
+class _Frame(TypedDict):
+    lower: list[float]
+    side: float
+    shape: list[int]
+    levels: int
+    steps: int
+
+
+class LatticeHeader(TypedDict):
+    """The header of a lattice's file."""
+
+    version: int
+    mapping: str
+    frame: _Frame
+    numbers: int
+    cube: dict[str, Any]
+    bounds: list[list[float]]
+    source: dict[str, Any]
+
+
 class FieldError(ValueError):
     """A field file that cannot be used; the message names the file and the fault."""
 
@@ -116,7 +136,7 @@ def read_field_file(path: Path) -> FieldFile:
         if header["version"] not in VERSIONS:
             known = " and ".join(map(str, VERSIONS))
             raise FieldError(f"format version {header['version']}, this ff3d reads version {known}: update ff3d?")
-        check_type(header, Header, "header")
+        check_type(header, LatticeHeader if header.get("version") == LATTICE_VERSION else Header, "header")
         cells = tensors.pop("surface.cells", None)
         surface = None if cells is None else _surface(header["surface"], cells, header["version"])
         coded = {name: tensors.pop(name) for name in BYTES if name in tensors}

@@ -132,6 +132,15 @@ class Nodes:
         return cls(2 * blocks[owner] + SLOTS[slot], of_block, owner, slot)
 
 
+def _halves() -> Singles:
+    """For each eighth of a cell (8, 8, 8): how much of each of the cell's corners there is in each of its own."""
+    at = (OCTANTS[:, None] + OCTANTS)[:, None] / 2  # (eighth, 1, own corner, axis)
+    return np.where(OCTANTS[:, None], at, 1 - at).prod(axis=-1).astype(np.float32)
+
+
+_HALVES = _halves()
+
+
 class Lattice:
     """A function of space, trilinear in each cell: about the signed distance to a surface, positive inside.
 
@@ -166,28 +175,28 @@ class Lattice:
 
     @cached_property
     def _table(self) -> tuple[int, Indices, Singles]:
-        """The level at which a query begins; which block halves each of its cells; and its corners' distances."""
+        """The level at which a query begins; which block halves each of its cells; and the distances at their corners.
+
+        level, (x, y, z), (x, y, z, 8): a cell that is not halved so far down has the values that hold there.
+        """
         frame, level = self.frame, 0
         while level < frame.levels and round(2**level / frame.side) < TABLE:
             level += 1
-        block, values = np.arange(-1, 0).repeat(frame.shape.prod()).reshape(frame.shape), self.root * frame.step(0)
-        values = values.astype(np.float32).reshape(frame.shape + 1)
-        halved = frame.halved(_cell_corners(self.root.reshape(frame.shape + 1)), 0).reshape(frame.shape)
-        if frame.levels:
-            block[halved] = np.arange(np.count_nonzero(halved))
+        corners = _cell_corners(self.root.reshape(frame.shape + 1))
+        halved = frame.halved(corners, 0) & (frame.levels > 0)
+        block = np.where(halved, np.cumsum(halved) - 1, -1).reshape(frame.shape)
+        values = (corners * frame.step(0)).astype(np.float32).reshape(*frame.shape, 8)
         for down in range(level):
-            values = _twice_as_fine(values)
-            place = np.argwhere(block >= 0)
-            number = block[block >= 0]
-            for slot, offset in enumerate(SLOTS):
-                values[tuple((2 * place + offset).T)] = self.blocks[down][number, slot] * np.float32(
-                    frame.step(down + 1)
-                )
-            finer = np.full(tuple(frame.shape << (down + 1)), -1, dtype=np.int64)
-            if down + 1 < frame.levels:
-                for octant, offset in enumerate(OCTANTS):
-                    finer[tuple((2 * place + offset).T)] = self.children[down][number, octant]
-            block = finer
+            place, number = np.argwhere(block >= 0), block[block >= 0]
+            halves = np.empty((*(2 * np.array(block.shape)), 8), dtype=np.float32)
+            block = np.full(halves.shape[:3], -1)
+            for octant, offset in enumerate(OCTANTS):
+                at = tuple((2 * place + offset).T)
+                halves[tuple(slice(start, None, 2) for start in offset)] = values @ _HALVES[octant]
+                halves[at] = self.blocks[down][number][:, OCTANT_SLOTS[octant]] * np.float32(frame.step(down + 1))
+                if down + 1 < frame.levels:
+                    block[at] = self.children[down][number, octant]
+            values = halves
         return level, block.astype(np.int32), values
 
     def _evaluate(self, points: Floats, distance: Singles) -> Singles:
@@ -201,12 +210,11 @@ class Lattice:
         cell = place.astype(np.int32)
         share = (place - cell).astype(np.float32)
         x, y, z = cell
-        block = table.reshape(-1)[(x * table.shape[1] + y) * table.shape[2] + z]
-        corner = (x * values.shape[1] + y) * values.shape[2] + z
+        number = (x * table.shape[1] + y) * table.shape[2] + z
+        block = table.reshape(-1)[number]
         found = np.empty(len(within), dtype=np.float32)
         ends = np.flatnonzero(block < 0)
-        strides = (values.shape[1] * values.shape[2], values.shape[2], 1)
-        found[ends] = _trilinear(values.reshape(-1), corner[ends], strides, share[:, ends])
+        found[ends] = _trilinear(values.reshape(-1), 8 * number[ends], (4, 2, 1), share[:, ends])
         left = np.flatnonzero(block >= 0)
         block, share = block[left].astype(np.int64), share[:, left]
         for down in range(level, frame.levels):
@@ -250,17 +258,6 @@ def _trilinear(values: NDArray[np.generic], corner: Ints, strides: tuple[int, in
     planes[1] *= x
     planes[1] += planes[0]
     return planes[1]
-
-
-def _twice_as_fine(values: Singles) -> Singles:
-    """The trilinear function of values at the corners of cells, at the corners of cells half as large."""
-    for axis in range(3):
-        values = np.moveaxis(values, axis, 0)
-        finer = np.empty((2 * len(values) - 1, *values.shape[1:]), dtype=np.float32)
-        finer[::2] = values
-        finer[1::2] = (values[1:] + values[:-1]) / 2
-        values = np.moveaxis(finer, 0, axis)
-    return np.ascontiguousarray(values)
 
 
 def _cell_corners(values: Ints) -> Ints:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STEPS = 24  # half a cell's side in steps of the sampled numbers: what is rounded is a tenth of what is trilinear
 CELLS, FEWEST, MOST = 256, 24, 1536  # along the unit cube: without seconds, and in any case
 BYTES = 100_000
-OVERHEAD = 1_100  # bytes of a field's file beside its numbers
+OVERHEAD = 1_500  # bytes of a field's file beside its numbers
 # A surface of one square unit has about so many corners to be sampled, times the square of the cells along a unit
 CORNERS = 6.0
 PROBE = 50_000  # of them, to see how long one takes
@@ -50,7 +50,9 @@ def fit_lattice(
     begun = time.perf_counter()
     cells, size = mapping.finest, int(budget.bytes or BYTES) - OVERHEAD
     if mapping.name == "lattice":
-        return solved(distance, box, cells, seed=seed) if cells else solved_to(distance, box, size, seed=seed)
+        if cells:
+            return solved(distance, box, cells, seed=seed)
+        return solved_to(distance, box, size, seed=seed, progress=progress)
     if cells is None and budget.bytes:
         return _sampled_to(distance, box, size)
     if cells is None and budget.seconds:
@@ -77,7 +79,7 @@ def _cells_within(distance: SignedDistance, seconds: float, whole: float) -> int
     done = time.perf_counter()
     each = ((labelled - begun) + 0.4 * (done - labelled)) / PROBE + HANDLING
     left = 0.9 * seconds - (done - begun)
-    cells = math.sqrt(max(left, 0.02 * whole) / (CORNERS * 4 / 3 * max(area, 1e-3) * each))
+    cells = math.sqrt(max(left, 0.02 * whole, 0.0) / (CORNERS * 4 / 3 * max(area, 1e-3) * each))
     return int(np.clip(cells, FEWEST, MOST))
 
 

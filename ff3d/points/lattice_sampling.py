@@ -35,13 +35,14 @@ REACH = 2.0  # cells of a level: further away a distance only has to be more tha
 class SignedDistance:
     """The distance to what parts inside from outside, positive inside; units, of points in unit coordinates.
 
-    The oracle alone says the sign. Its surface is `surface` but where it closes holes (`closed`: there are none).
+    The oracle alone says the sign.
     """
 
     def __init__(self, mesh: trimesh.Trimesh, oracle: Oracle, cube: UnitCube):
         self.oracle, self.cube = oracle, cube
-        self.closed = bool(getattr(oracle, "closed", False))
         self.surface = separating_surface(mesh, oracle, TRUNCATED * cube.scale)
+        # whether labels change at this surface alone: where hidden walls end that is known but about
+        self.exact = bool(getattr(oracle, "closed", False)) and len(self.surface.faces) == len(mesh.faces)
         self._near = TruncatedDistance(self.surface.vertices, self.surface.faces, TRUNCATED, unit=cube.scale)
         self._far = NearestFaces(self.surface)
 
@@ -133,7 +134,7 @@ def _values(samples: Samples, nodes: Nodes, corners: Floats, level: int) -> Floa
     size = distance.size(frame.points(nodes.place[new], level), samples.reach(level))
     value[new] = size
     unknown = np.arange(len(new))
-    if distance.closed:
+    if distance.exact:
         # no surface lies in the balls about two points whose radii are their distances: where the balls meet, both
         # points are on one side
         sign = np.zeros(len(new))

@@ -15,7 +15,7 @@ from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANTS, Frame, Growth, Lattice,
 from ff3d.points.lattice_sampling import Samples, SignedDistance, root_numbers, sample
 
 STEPS = 4  # half a cell's side: finer steps rounded more boldly, or coarser ones, take more bytes
-POINTS_PER_CELL, MOST_POINTS = 30, 4_000_000  # whose distances are fitted
+POINTS_PER_CELL, MOST_POINTS = 24, 2_500_000  # whose distances are fitted
 NOISE = 0.2  # cells: how far from the surface they lie
 DAMPING = 0.003  # how much numbers are held to the sampled distances, of the mean weight
 ROBUST = 0.02  # cells: of smaller errors the square counts, of larger ones the size
@@ -25,7 +25,7 @@ SOLVED_LEVELS = 4
 DESCENTS = 4  # steps by which these are moved after each pass
 PAIRS = [(i, j) for i in range(8) for j in range(i, 8)]
 FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number of bytes
-FEWEST_CELLS, ATTEMPTS = 16, 4
+FEWEST_CELLS, MOST_CELLS, ATTEMPTS = 16, 640, 4
 BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
 
@@ -197,7 +197,14 @@ def solved(distance: SignedDistance, box: Floats, cells: int, *, rate: float = R
     return _rounded(sample(distance, frame)[1], rate, seed, {})[0]
 
 
-def solved_to(distance: SignedDistance, box: Floats, size: int, *, seed: int = 0) -> Lattice:
+def solved_to(
+    distance: SignedDistance,
+    box: Floats,
+    size: int,
+    *,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> Lattice:
     """The lattice that decodes from about `size` bytes, and from no more. Raises ValueError as `fitted_to`."""
     last: tuple[Samples, dict[bytes, Solution]] | None = None
 
@@ -210,13 +217,14 @@ def solved_to(distance: SignedDistance, box: Floats, size: int, *, seed: int = 0
         assert last is not None
         return _rounded(last[0], factor * RATE, seed, last[1])
 
-    return fitted_to(size, make, bolder)[0]
+    return fitted_to(size, make, bolder, progress)[0]
 
 
 def fitted_to(
     size: int,
     make: Callable[[int], tuple[Lattice, Bytes]],
     bolder: Callable[[float], tuple[Lattice, Bytes]] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Lattice, Bytes]:
     """Of lattices the largest found that takes at most `size` bytes.
 
@@ -225,6 +233,8 @@ def fitted_to(
     """
     cells, best = FIRST_CELLS, None
     for attempt in range(ATTEMPTS):
+        if progress:
+            progress(attempt / ATTEMPTS)
         found = make(cells)
         for factor in BOLDER if bolder and len(found[1]) > size and attempt == ATTEMPTS - 1 else ():
             if len(found[1]) > size and bolder:
@@ -232,10 +242,11 @@ def fitted_to(
         used = len(found[1])
         if used <= size and (best is None or used > len(best[1])):
             best = found
-        if 0.94 * size <= used <= size:
-            break
         # bytes grow with the square of the cells along a surface, less where it is smooth
-        cells = max(FEWEST_CELLS, math.floor(cells * (0.97 * size / used) ** 0.55))
+        before, cells = cells, math.floor(cells * (0.97 * size / used) ** 0.55)
+        cells = min(max(cells, FEWEST_CELLS), MOST_CELLS)
+        if 0.94 * size <= used <= size or cells == before:
+            break
     if best is None:
         raise ValueError(f"the shape takes more than {size:,} bytes; give more")
     return best

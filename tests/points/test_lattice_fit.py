@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import trimesh
+
+import ff3d
+from ff3d.fields.checkpoint import FitError
+from ff3d.fields.config import Budget, MappingConfig
+from ff3d.geometry.coordinates import UnitCube
+from ff3d.labels.oracles import make_oracle
+from ff3d.points.lattice_fit import fit_lattice
+from ff3d.points.lattice_sampling import SignedDistance
+from ff3d.points.lattice_solving import fitted_to, solved
+
+TORUS = trimesh.creation.torus(0.3, 0.12, 48, 24)
+CUBE = UnitCube.padded(TORUS.vertices)
+
+
+@pytest.fixture(scope="module")
+def distance():
+    return SignedDistance(TORUS, make_oracle(TORUS), CUBE)
+
+
+def boundary_error(lattice, distance):
+    """The mean size of the lattice's function on the surface, units."""
+    points, _ = trimesh.sample.sample_surface(TORUS, 4000, seed=1)
+    return float(np.abs(lattice(CUBE.to_unit(points))).mean())
+
+
+@pytest.mark.slow
+def test_numbers_solved_for_lie_nearer_to_the_surface_than_sampled_ones_in_as_many_bytes(distance):
+    box = CUBE.to_unit(TORUS.bounds)
+    errors = {}
+    for name in ("voxels", "lattice"):
+        lattice = fit_lattice(distance, box, MappingConfig(name), Budget(bytes=5_000))
+        errors[name] = boundary_error(lattice, distance)
+    assert errors["lattice"] < 0.8 * errors["voxels"]
+
+
+def test_a_shape_is_solved_for_the_same_way_each_time(distance):
+    first, again = (solved(distance, CUBE.to_unit(TORUS.bounds), 24, seed=0) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first.blocks, again.blocks, strict=True))
+
+
+def test_the_largest_that_fits_is_taken():
+    tried = []
+
+    def make(cells):
+        tried.append(cells)
+        return cells, np.zeros(cells**2, dtype=np.uint8)
+
+    lattice, data = fitted_to(40_000, make)
+    assert 0.9 * 40_000 <= len(data) <= 40_000
+    assert lattice in tried
+    with pytest.raises(ValueError, match="the shape takes more than 100 bytes; give more"):
+        fitted_to(100, make)
+
+
+@pytest.mark.parametrize("mapping", ["voxels", "lattice"])
+def test_a_field_fits_into_its_bytes_and_is_the_same_when_loaded(tmp_path, mapping):
+    field = ff3d.fit(TORUS, mapping, bytes="5k")
+    field.save(tmp_path / "field.safetensors")
+    assert 2_500 < (tmp_path / "field.safetensors").stat().st_size <= 5_000
+    again = ff3d.load_field(tmp_path / "field.safetensors")
+    points = np.random.default_rng(0).uniform(*field.bounds, (20_000, 3))
+    assert np.array_equal(field.logits(points), again.logits(points))
+    inside = make_oracle(TORUS)(points)
+    found = again.contains(points)
+    assert (found & inside).sum() / (found | inside).sum() > 0.98
+
+
+def test_the_mesh_of_a_lattice_is_closed_and_has_the_volume_of_the_shape():
+    mesh = ff3d.fit(TORUS, "voxels", finest=96).extract_mesh(96)
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(TORUS.volume, rel=4e-3)
+
+
+def test_as_many_cells_as_the_seconds_allow():
+    coarse, fine = (ff3d.fit(TORUS, seconds=seconds) for seconds in (0.05, 3.0))
+    assert coarse.lattice.frame.cell > fine.lattice.frame.cell
+
+
+def test_a_scan_has_no_distances_for_a_lattice():
+    points, faces = trimesh.sample.sample_surface(TORUS, 500, seed=0)
+    cloud = ff3d.PointCloud(np.asarray(points), TORUS.face_normals[faces])
+    with pytest.raises(FitError, match="a point cloud has no distances between its points"):
+        ff3d.fit(cloud, "voxels")
+
+
+def test_parts_thinner_than_a_cell_do_not_hide_those_beside_them():
+    plate = trimesh.creation.box((1.0, 1.0, 0.001))
+    ball = trimesh.creation.icosphere(3, 0.2).apply_translation([0, 0, 0.3])
+    field = ff3d.fit(trimesh.util.concatenate([plate, ball]), "voxels", finest=64)
+    assert field.contains([[0, 0, 0.3], [0, 0, 0.45]]).all()
+    assert not field.contains([[0.4, 0.4, 0.3], [0, 0, 0.05]]).any()
