@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
+from ff3d.fields.checkpoint import Checkpoint, Progress
 from ff3d.fields.config import LATTICE_MAPPINGS
 from ff3d.fields.field import FAR_LOGIT, LatticeField, OccupancyField
 from ff3d.fields.mapping import build_mapping
@@ -28,7 +28,7 @@ from ff3d.points.lattice_fit import fit_lattice
 from ff3d.points.lattice_sampling import SignedDistance
 from ff3d.points.training_points import TrainingPoints
 from ff3d.progress import ProgressBar
-from ff3d.settings import FitConfig, make_config, unguarded
+from ff3d.settings import FitConfig, by_network, make_config, unguarded
 
 if TYPE_CHECKING:
     import trimesh
@@ -96,14 +96,15 @@ def train(
     begun = time.perf_counter()
     mesh, oracle = surface_and_oracle(shape, oracle)
     notes = []
+    if _has_no_distances(oracle) and config.mapping.name in LATTICE_MAPPINGS:
+        notes.append("a point cloud has no distances between its points: fitted by a network, the preset fast")
+        config = by_network(config)
     if _has_no_distances(oracle) and config.sampling.target == "distance":
         notes.append("a point cloud has no distances between its points: fitted to labels")
         config = replace(config, sampling=replace(config.sampling, target="occupancy"))
     cube = (UnitCube.paper if config.sampling.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.sampling.margin * cube.scale)
     if config.mapping.name in LATTICE_MAPPINGS:
-        if _has_no_distances(oracle):
-            raise FitError(f"a point cloud has no distances between its points: {config.mapping.name} takes a mesh")
         spent += time.perf_counter() - begun
         lattice, progress = _lattice(mesh, oracle, cube, config, spent=spent, progress_bar=progress_bar)
         found = LatticeField(lattice, mapping=config.mapping.name, cube=cube, bounds=bounds, source=source)

@@ -186,3 +186,10 @@ def unguarded(config: FitConfig) -> FitConfig:
         if name in preset and values[name] == (list(preset[name]) if name == "widths" else preset[name]):
             del values[name]
     return from_flat({**values, "guarded": False})
+
+
+def by_network(config: FitConfig) -> FitConfig:
+    """The settings of the preset `fast` in place of a lattice's, for labels between which there are no distances."""
+    budget = {name: getattr(config.budget, name) for name in ("seconds", "steps")}
+    given = {name: value for name, value in budget.items() if value is not None}
+    return make_config("fast", seed=config.seed, device=config.device, **given)

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from ff3d.fields.config import DEFAULT_SECONDS, GRID_MAPPINGS, Budget, MappingName
+from ff3d.fields.config import DEFAULT_SECONDS, GRID_MAPPINGS, LATTICE_MAPPINGS, Budget, MappingName
 from ff3d.settings import OPTIONS, PRESETS, FitConfig, from_flat, make_config, unguarded
 
 
@@ -45,10 +45,37 @@ def test_steps_and_seconds_together_are_refused_whatever_the_preset_says(preset)
         make_config(preset, seconds=60, steps=10_000)
 
 
-def test_without_a_preset_a_named_mapping_is_plain_and_the_seconds_choose_otherwise():
+def test_without_a_preset_a_named_mapping_is_plain_and_the_budget_chooses_otherwise():
     assert make_config(None, mapping="gaussian", seconds=500).preset == "plain"
-    assert [make_config(None, seconds=it).preset for it in (5, 59, 60, 600)] == ["fast", "fast", "best", "best"]
-    assert make_config(None).preset == "fast"
+    assert make_config(None, seconds=500).preset == make_config(None).preset == "direct"
+    assert make_config(None, bytes="50k").preset == "small"
+
+
+@pytest.mark.parametrize(
+    ("given", "number"), [("50k", 50_000), ("1.5M", 1_500_000), (2_000, 2_000), ("30000", 30_000), ("2e4", 20_000)]
+)
+def test_bytes_are_numbers_or_words(given, number):
+    config = make_config("small", bytes=given)
+    assert config.budget.bytes == number
+    assert from_flat(config.flat()) == config
+    assert config.budget.seconds is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"bytes": "50x"}, "bytes must be a number from 2,000, such as 50k, got '50x'"),
+        ({"bytes": 10}, "bytes must be a number from 2,000"),
+        ({"bytes": "50k", "seconds": 3}, "not both"),
+        (
+            {"bytes": "50k", "mapping": "hash"},
+            "a budget in bytes is for voxels and lattice; give hash",
+        ),
+    ],
+)
+def test_a_budget_in_bytes_that_cannot_be_says_why(settings, says):
+    with pytest.raises(ValueError, match=says):
+        make_config("small", **settings)
 
 
 def test_what_a_preset_says_of_its_own_table_does_not_hold_for_another_mapping():
@@ -82,7 +109,7 @@ def test_every_mapping_has_a_network_of_its_own_unless_one_is_given(mapping):
     assert (network.hidden_width(mapping, 32), network.hidden_layers(mapping)) == (100, 3)
 
 
-@pytest.mark.parametrize("mapping", get_args(MappingName))
+@pytest.mark.parametrize("mapping", sorted(set(get_args(MappingName)) - set(LATTICE_MAPPINGS)))
 def test_every_mapping_has_a_rate_of_its_own_unless_one_is_given(mapping):
     assert 0 < make_config(mapping=mapping).optimiser.rate(mapping) < 1
     assert make_config(mapping=mapping, learning_rate=0.25).optimiser.rate(mapping) == 0.25
@@ -107,7 +134,7 @@ def test_without_a_guard_points_are_those_of_plain_unless_they_were_given():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"preset": "slow"}, "known: plain, paper, fast, best, small"),
+        ({"preset": "slow"}, "known: plain, paper, direct, fast, best, small"),
         ({"colour": 1}, "unknown setting colour; known: activation, band, batch_size"),
         ({"seconds": 5, "steps": 5}, "not both"),
         ({"seconds": -1}, "seconds must be positive, got -1"),

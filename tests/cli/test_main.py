@@ -344,18 +344,19 @@ def test_inspect_says_where_labels_are_not_sure_and_whether_another_oracle_agree
 @pytest.mark.parametrize(
     ("arguments", "preset", "mapping"),
     [
-        ([], "fast", "hash"),
-        (["--seconds", "20"], "fast", "hash"),
-        (["--seconds=300"], "best", "hash"),
+        ([], "direct", "voxels"),
+        (["--seconds=300"], "direct", "voxels"),
+        (["--bytes", "50k"], "small", "lattice"),
         (["--seconds", "300", "--mapping", "gaussian"], "plain", "gaussian"),
         (["--preset", "fast", "--mapping", "gaussian"], "fast", "gaussian"),
-        (["--preset=small", "--seconds", "300"], "small", "hash"),
+        (["--preset=best", "--seconds", "300"], "best", "hash"),
+        (["--preset=small", "--bytes", "1.5M"], "small", "lattice"),
     ],
 )
-def test_fit_picks_the_preset_by_the_mapping_and_the_seconds(arguments, preset, mapping):
+def test_fit_picks_the_preset_by_the_mapping_and_the_budget(arguments, preset, mapping):
     config = make_config(**{"preset": None} | given(_parse(["fit", "bunny.obj", *arguments], "ff3d", None).settings))
     assert (config.preset, config.mapping.name) == (preset, mapping)
-    learned = ("occupancy", False) if preset == "plain" else ("distance", True)
+    learned = ("distance", True) if preset in {"fast", "best"} else ("occupancy", False)
     assert (config.sampling.target, config.sampling.guarded) == learned
 
 

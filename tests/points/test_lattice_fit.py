@@ -3,13 +3,14 @@ import pytest
 import trimesh
 
 import ff3d
-from ff3d.fields.checkpoint import FitError
 from ff3d.fields.config import Budget, MappingConfig
+from ff3d.fitting import train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.labels.oracles import make_oracle
 from ff3d.points.lattice_fit import fit_lattice
 from ff3d.points.lattice_sampling import SignedDistance
 from ff3d.points.lattice_solving import fitted_to, solved
+from ff3d.settings import make_config
 
 TORUS = trimesh.creation.torus(0.3, 0.12, 48, 24)
 CUBE = UnitCube.padded(TORUS.vertices)
@@ -79,11 +80,12 @@ def test_as_many_cells_as_the_seconds_allow():
     assert coarse.lattice.frame.cell > fine.lattice.frame.cell
 
 
-def test_a_scan_has_no_distances_for_a_lattice():
+def test_a_scan_which_has_no_distances_is_fitted_by_a_network():
     points, faces = trimesh.sample.sample_surface(TORUS, 500, seed=0)
     cloud = ff3d.PointCloud(np.asarray(points), TORUS.face_normals[faces])
-    with pytest.raises(FitError, match="a point cloud has no distances between its points"):
-        ff3d.fit(cloud, "voxels")
+    result = train(cloud, make_config("direct", steps=2, seed=3, device="cpu"), held_out={})
+    assert (result.config.mapping.name, result.config.budget.steps, result.config.seed) == ("hash", 2, 3)
+    assert "a point cloud has no distances between its points: fitted by a network, the preset fast" in result.notes
 
 
 def test_parts_thinner_than_a_cell_do_not_hide_those_beside_them():
