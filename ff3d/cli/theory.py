@@ -6,26 +6,31 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from ff3d.checks import check_seed
-from ff3d.cli.options import ShapeName, bytes_of, say, typed_command
+from ff3d.cli.options import bytes_of, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.files import check_folder, check_unmade, is_marked, locked
 from ff3d.progress import Interrupt
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+
 
 @dataclass
 class NtkCommand:
-    """Predict, before any training, how fast each mapping learns a shape's labels, from its neural tangent kernel."""
+    """Predict, before any training, how fast each mapping learns a shape or picture, from its neural tangent kernel."""
 
-    mesh: ShapeName
+    mesh: Annotated[
+        Positional[str],
+        arg(metavar="MESH", help="a mesh, point cloud or picture file, or a name: a sample, dragon, astronaut, text-0"),
+    ]
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare; those with trained tables have no such kernel"""
     points: int = 2000
-    """labelled points, half uniform in the box and half near the surface: a dense kernel of all pairs, 8,192 at most"""
+    """pixels, or points half uniform in the box and half near the surface; 8,192 at most, for a dense kernel"""
     depth: int = 4
     """hidden layers of the network of infinite width"""
     scale: float | None = None
@@ -40,37 +45,42 @@ class NtkCommand:
     """seed of the points and frequencies"""
     out: Path | None = None
     """a folder for the pictures, a page and rows.json (default: none are made)"""
+    force: bool = False
+    """replace such files there that ff3d has not made"""
     as_json: Annotated[bool, arg(name="json")] = False
     """print one line of JSON"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.theory.shapes import STEPS, ntk
+        from ff3d.theory.pictures import PHOTOGRAPHS
+        from ff3d.theory.shapes import STEPS, ntk, ntk_picture
 
         check_seed(self.seed)
-        kernels = ntk(
-            self.mesh,
-            self.mappings,
-            points=self.points,
-            depth=self.depth,
-            scale=self.scale,
-            fit_steps=self.fit_steps,
-            scales=self.scales if self.fit_steps else (),
-            places=self.places,
-            slices=64 if self.out else 0,
-            seed=self.seed,
-        )
+        if self.out:
+            _check_report(self.out, b'"points": ', force=self.force)
+        settings: dict[str, Any] = {"points": self.points, "depth": self.depth, "scale": self.scale, "seed": self.seed}
+        settings["slices"] = 64 if self.out else 0
+        if self.mesh in PHOTOGRAPHS or self.mesh.startswith("text-") or Path(self.mesh).suffix.lower() in PICTURES:
+            if self.fit_steps:
+                raise ValueError("--fit-steps predicts fits of a shape, at its surface; leave it out for a picture")
+            kernels = ntk_picture(self.mesh, self.mappings, **settings)
+        else:
+            scales = self.scales if self.fit_steps else ()
+            settings |= {"fit_steps": self.fit_steps, "scales": scales, "places": self.places}
+            kernels = ntk(self.mesh, self.mappings, **settings)
         page = None
         if self.out:
             from ff3d.views.kernels import write_kernel_report
 
-            page = write_kernel_report(kernels, self.out, command=typed_command())
+            with locked(self.out):
+                page = write_kernel_report(kernels, self.out, command=typed_command())
         if self.as_json:
             found = kernels.to_json()
             kept = ("points", "steps", "learned", *(("fit_steps", "predicted", "best_scale") * bool(self.fit_steps)))
             say(json.dumps({name: found[name] for name in kept}))
             return 0
         say(
-            f"{kernels.name}: share of the labels' energy at {self.points:,} points that is learned after so many steps"
+            f"{kernels.name}: share of the labels' energy at {kernels.count:,} points "
+            "that is learned after so many steps"
         )
         say(f"{'mapping':12}" + "".join(f"{step:>10,}" for step in STEPS))
         for name, shares in kernels.learned().items():
@@ -239,7 +249,9 @@ def _check_report(folder: Path, mark: bytes, *, force: bool) -> None:
     check_folder(folder)
     rows = folder / "rows.json"
     if not (force or (rows.exists() and is_marked(rows, mark))):
-        check_unmade(rows, folder / "report.html", folder / "truth.png")
+        check_unmade(
+            rows, *(folder / name for name in ("report.html", "truth.png", "eigenvectors.png", "frequencies.png"))
+        )
 
 
 @dataclass

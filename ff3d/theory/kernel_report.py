@@ -25,7 +25,7 @@ class KernelReport:
     eigenvalues (n,): of the labelled points' kernel, largest first, over their sum.
     steps (t,), learned (t,): the share of the labels' energy that is learned after so many steps.
     frequencies (f,), waves (t, f): the same of waves along a line through the cube, cycles per unit.
-    modes: eigenvectors by their place in the spectrum, carried to a slice z = 1/2 of the cube (side, side) each.
+    modes: eigenvectors by their place in the spectrum, carried to the slice z = 1/2, or the plane, (side, side) each.
     """
 
     mapping: str
@@ -55,9 +55,9 @@ def kernel_of(mapping: Mapping, depth: int) -> Kernel:
 def kernel_report(
     mapping: Mapping, points: Floats, labels: Floats, *, depth: int = 4, steps: Floats, side: int = 0
 ) -> KernelReport:
-    """Describe the kernel of a mapping at labelled points of the unit cube.
+    """Describe the kernel of a mapping at labelled points of the unit cube, or square.
 
-    points (n, 3), labels (n,).  steps (t,): of gradient descent at the highest rate that is surely stable.
+    points (n, d), labels (n,).  steps (t,): of gradient descent at the highest rate that is surely stable.
     side: of the slice that modes are carried to; 0 leaves them out.  Raises as `kernel_of` and `KernelRegression`.
     """
     kernel = kernel_of(mapping, depth)
@@ -65,12 +65,14 @@ def kernel_report(
     regression = KernelRegression(dense, labels - labels.mean(), stable_rate(dense))
     values, vectors = regression.spectrum
     distances = np.linspace(0, 0.5, 201)
-    along = np.array(PLACE) + distances[:, None] * [1.0, 0.0, 0.0]
+    along = np.tile(PLACE[: mapping.dimension], (len(distances), 1))
+    along[:, 0] += distances
     row = kernel(along[:1], along)[0]
     modes = {}
     if side:
         grid = (np.arange(side) + 0.5) / side
-        plane = np.stack([*np.meshgrid(grid, grid), np.full((side, side), 0.5)], axis=-1).reshape(-1, 3)
+        plane = np.full((side * side, mapping.dimension), 0.5)
+        plane[:, :2] = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
         kept = [mode for mode in MODES if mode < len(values) and values[mode] > 1e-12 * values[0]]
         fields = kernel(plane, points) @ (vectors[:, kept] / values[kept])
         modes = {mode: field.reshape(side, side) for mode, field in zip(kept, fields.T, strict=True)}
@@ -83,15 +85,16 @@ def kernel_report(
         steps,
         regression.learned(steps),
         frequencies,
-        _learned_waves(kernel, frequencies, steps),
+        _learned_waves(kernel, mapping.dimension, frequencies, steps),
         modes,
     )
 
 
-def _learned_waves(kernel: Kernel, frequencies: Floats, steps: Floats) -> Floats:
+def _learned_waves(kernel: Kernel, dimension: int, frequencies: Floats, steps: Floats) -> Floats:
     """The share of the energy of waves along a line that is learned after so many steps (t, f)."""
     places = (np.arange(LINE) + 0.5) / LINE
-    line = np.stack([places, *np.full((2, LINE), 0.5)], axis=1)
+    line = np.full((LINE, dimension), 0.5)
+    line[:, 0] = places
     values, vectors = np.linalg.eigh(kernel(line, line))
     waves = np.cos(2 * np.pi * np.outer(places, frequencies))
     energies = (vectors.T @ waves) ** 2 / (waves**2).sum(axis=0)

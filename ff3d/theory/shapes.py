@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,8 +161,7 @@ def ntk(
     from ff3d.labels.oracles import load_surface
     from ff3d.settings import make_config
 
-    if not 10 <= points <= MOST_POINTS:
-        raise ValueError(f"points must be from 10 to {MOST_POINTS:,}, for a dense kernel of all pairs, got {points:,}")
+    _check_count(points)
     labelled = load_surface(shape)
     cube, config = UnitCube.padded(labelled.mesh.vertices), make_config(steps=fit_steps or 1, seed=seed)
     box = grown_box(labelled.mesh, config.sampling.margin * cube.scale)
@@ -179,6 +179,41 @@ def ntk(
             settings = {"mapping": name, "scale": swept or scale, "steps": fit_steps, "depth": depth, "seed": seed}
             predicted.append(Prediction(name, swept, predicted_error(make_config("plain", **settings), near)))
     return ShapeKernels(labelled.name, points, reports, fit_steps, predicted)
+
+
+def ntk_picture(
+    picture: str | Path,
+    mappings: Sequence[str] = PAPER_MAPPINGS,
+    *,
+    points: int = 2000,
+    depth: int = 4,
+    scale: float | None = None,
+    slices: int = 64,
+    seed: int = 0,
+) -> ShapeKernels:
+    """`ntk` of a picture's grey values at random pixels, in coordinates as of `fit_image`. Raises as `load_picture`."""
+    from ff3d.theory.images import coordinates
+    from ff3d.theory.pictures import load_picture
+
+    loaded = load_picture(picture)
+    _check_count(points)
+    height, width = loaded.pixels.shape[:2]
+    count = min(points, height * width)
+    chosen = np.random.default_rng(seed).choice(height * width, count, replace=False)
+    at = coordinates(height, width)[chosen].astype(np.float64)
+    grey = loaded.pixels.reshape(-1, 3)[chosen].mean(axis=1).astype(np.float64)
+    reports = [
+        kernel_report(
+            make_mapping(name, dimension=2, scale=scale, seed=seed), at, grey, depth=depth, steps=MOMENTS, side=slices
+        )
+        for name in mappings
+    ]
+    return ShapeKernels(loaded.name, count, reports)
+
+
+def _check_count(points: int) -> None:
+    if not 10 <= points <= MOST_POINTS:
+        raise ValueError(f"points must be from 10 to {MOST_POINTS:,}, for a dense kernel of all pairs, got {points:,}")
 
 
 def _shares(distances: Floats, radius: float) -> Floats:

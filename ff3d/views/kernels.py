@@ -114,7 +114,11 @@ def _sections(kernels: ShapeKernels, pictures: Mapping[str, bytes]) -> list[Sect
             text="Waves along a line through the cube: red where their energy is learned.",
             picture=shown["frequencies"],
         ),
-        Section("Eigenvectors", text="On the slice z = 1/2 of the cube.", picture=shown["eigenvectors"]),
+        Section(
+            "Eigenvectors",
+            text="On the slice z = 1/2 of the cube, or the plane; y goes up.",
+            picture=shown["eigenvectors"],
+        ),
     ]
     if kernels.predicted:
         rows = [("variant", "predicted error near the surface")]

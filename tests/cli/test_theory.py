@@ -32,6 +32,18 @@ def test_ntk_predicts_fits_and_writes_a_page_with_its_pictures(tmp_path, capsys)
     }  # fmt: skip
 
 
+def test_ntk_of_a_picture_tells_its_pixels_and_writes_nothing_over_what_is_not_its_own(tmp_path, capsys, caplog):
+    arguments = ["ntk", "text-0", "--points", "150", "--mappings", "none", "basic", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "at 150 points" in capsys.readouterr().out
+    assert main(arguments) == 0  # over its own
+    (tmp_path / "rows.json").write_text("mine")
+    assert main(arguments) == 1
+    assert "was not made by ff3d" in caplog.records[-1].message
+    assert main(["ntk", "text-0", "--fit-steps", "10"]) == 1
+    assert "leave it out for a picture" in caplog.records[-1].message
+
+
 def test_ntk_prints_a_table_with_the_predicted_order(capsys):
     assert main(["ntk", "bracket", "--points", "200", "--mappings", "none", "gaussian", "--scale", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
