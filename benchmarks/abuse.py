@@ -130,7 +130,12 @@ def readers() -> dict[str, Reader]:
     plan = make_plan([folder / "mesh.ply"], ("none",), (0,), resolution=8, learning_rate=0.01, **TINY)
     study = run_study(plan, folder / "study")
     found.append(
-        Reader("row.json", study.rows[0].to_json().encode(), lambda path: Row.from_json(path.read_text()), "json")
+        Reader(
+            "row.json",
+            study.rows[0].to_json().encode(),
+            lambda path: Row.from_json(path.read_text(errors="replace")),
+            "json",
+        )
     )
     found.append(
         Reader(PLAN, json.dumps(provenance(plan)).encode(), lambda path: matches_plan(path.parent, plan), "json")

@@ -59,7 +59,11 @@ def read_json(path: Path, kind: Any) -> Any:
     """What a JSON file holds, checked as by `check_type`. Raises ValueError, in one line, or FileNotFoundError."""
     if path.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{path.stat().st_size / 1e6:,.0f} MB, at most {LARGEST_JSON / 1e6:,.0f} are read")
-    return parse_json(path.read_text(encoding="utf-8"), kind)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not a text (UTF-8)") from None
+    return parse_json(text, kind)
 
 
 def parse_json(text: str, kind: Any) -> Any:

@@ -21,6 +21,7 @@ from ff3d.studies.task import Task
 
 PLAN = "plan.json"
 LARGEST_PLAN = 2**20  # bytes of a YAML file
+DEEPEST = 20  # levels of lists and mappings in it
 FINEST = 2**14  # cells along the longest side of an extracted mesh
 
 
@@ -177,8 +178,7 @@ def read_plan(path: Path, **usual: Any) -> Plan:
         if path.stat().st_size > LARGEST_PLAN:
             raise ValueError(f"{path.stat().st_size:,} bytes, at most {LARGEST_PLAN:,} are read")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("aliases (*) are not read; write the value again")
+        _check_tokens(text)
         entries = yaml.safe_load(text)
         if not isinstance(entries, dict) or not isinstance(entries.get("meshes"), list):
             raise ValueError("expected keys and values, and under meshes a list")
@@ -192,10 +192,22 @@ def read_plan(path: Path, **usual: Any) -> Plan:
         if entries.keys() & {"seconds", "steps"}:  # one budget, the file's
             usual = {name: value for name, value in usual.items() if name not in ("seconds", "steps")}
         return make_plan(**{**usual, **entries})
-    except RecursionError:
-        raise ValueError(f"{path}: not a plan (it is nested too deeply)") from None
     except (OSError, ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a plan ({one_line(' '.join(str(error).split()))})") from error
+
+
+def _check_tokens(text: str) -> None:
+    """Raise ValueError for YAML that grows (aliases), or that its reader takes minutes for (nested brackets)."""
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text):
+        name = type(token).__name__
+        depth += name.endswith("StartToken") - name.endswith("EndToken")
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("aliases (*) are not read; write the value again")
 
 
 def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
