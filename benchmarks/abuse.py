@@ -60,8 +60,8 @@ class Reader(NamedTuple):
 
 
 @cache
-def readers() -> dict[str, Reader]:
-    """Every reader, with a small sound file."""
+def readers(place: str) -> dict[str, Reader]:
+    """Every reader, with a small sound file; what they need beside it lies in a folder in `place`."""
     import trimesh
     from safetensors import safe_open
 
@@ -80,7 +80,7 @@ def readers() -> dict[str, Reader]:
     from ff3d.studies.study import run_study
     from ff3d.studies.task import Row
 
-    folder = Path(tempfile.mkdtemp(prefix="ff3d-abuse-"))
+    folder = Path(tempfile.mkdtemp(dir=place))
     ball = trimesh.creation.icosphere(1)
     found = []
     for ending in WRITERS:
@@ -245,10 +245,10 @@ def load(reader: Reader, number: int, folder: Path) -> str:
     return outcome
 
 
-def batch(name: str, numbers: range) -> tuple[str, Counter[str], dict[int, str], float]:
+def batch(name: str, numbers: range, place: str) -> tuple[str, Counter[str], dict[int, str], float]:
     """Loads of one reader: how many came out how, the faults by their numbers, and the slowest load's seconds."""
-    reader, counts, faults, slowest = readers()[name], Counter[str](), {}, 0.0
-    with tempfile.TemporaryDirectory() as folder:
+    reader, counts, faults, slowest = readers(place)[name], Counter[str](), {}, 0.0
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         for number in numbers:
             begun = time.perf_counter()
             outcome = load(reader, number, Path(folder))
@@ -278,18 +278,26 @@ def main() -> int:
     parser.add_argument("--one", help="READER:NUMBER, a mutation to load again")
     given = parser.parse_args()
     _quiet()
-    if given.one:
-        name, _, number = given.one.rpartition(":")
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / name).write_bytes(mutated(readers()[name], int(number)))
-            try:
-                print(readers()[name].load(Path(folder) / name))
-            except Exception:
-                traceback.print_exc()
-        return 0
+    with tempfile.TemporaryDirectory(prefix="ff3d-abuse-") as place:
+        return _one(given.one, place) if given.one else _many(given, place)
+
+
+def _one(job: str, place: str) -> int:
+    """Load READER:NUMBER."""
+    name, _, number = job.rpartition(":")
+    path = Path(place) / name
+    path.write_bytes(mutated(readers(place)[name], int(number)))
+    try:
+        print(readers(place)[name].load(path))
+    except Exception:
+        traceback.print_exc()
+    return 0
+
+
+def _many(given: argparse.Namespace, place: str) -> int:
     from pebble import ProcessExpired, ProcessPool
 
-    names = given.readers or list(readers())
+    names = given.readers or list(readers(place))
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     faults: dict[str, dict[int, str]] = {name: {} for name in names}
     slowest = dict.fromkeys(names, 0.0)
@@ -303,7 +311,7 @@ def main() -> int:
                 start = given.seed * 10**6 + turn // len(names) * given.batch
                 turn += 1
                 job = name, range(start, start + given.batch)
-                waiting[pool.schedule(batch, job, timeout=120 + SECONDS * given.batch)] = job
+                waiting[pool.schedule(batch, (*job, place), timeout=120 + SECONDS * given.batch)] = job
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 name, numbers = waiting.pop(future)

@@ -166,22 +166,20 @@ def _take(path: Path) -> int | None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_nlink:  # else the process that had it has removed it meanwhile
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
-            return handle
-    except BlockingIOError:
-        pass
     except OSError as error:
+        os.close(handle)
         if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            os.close(handle)
             return -1
-        if error.errno != errno.ENOSPC:  # the holder's name alone could not be written
-            os.close(handle)
-            raise
-        return handle
-    os.close(handle)
-    return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    if not os.fstat(handle).st_nlink:  # the process that had it has removed it meanwhile
+        os.close(handle)
+        return None
+    with suppress(OSError):  # a full disk takes no name, but the lock holds
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+    return handle
 
 
 def check_folder(folder: str | Path) -> None:
