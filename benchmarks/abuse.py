@@ -15,6 +15,7 @@ The exit code is 1 if there is any.
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import multiprocessing
@@ -198,7 +199,7 @@ def _other_value(data: bytes, rng: np.random.Generator) -> bytes:
         if isinstance(holder, dict) and rng.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = VALUES[rng.integers(len(VALUES))]
+            holder[key] = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
     return json.dumps(document).encode()
 
 

@@ -17,6 +17,7 @@ from ff3d.checks import one_line
 from ff3d.fields.config import GRID_MAPPINGS, LATTICE_MAPPINGS
 from ff3d.fields.feature_grids import GridMapping, UnitPoints
 from ff3d.fields.field_file import (
+    FARTHEST,
     FAULTS,
     LATTICE_VERSION,
     FieldError,
@@ -192,11 +193,16 @@ class OccupancyField(Network, Field):
         logits: NDArray[np.float32] = self(torch.from_numpy(unit.astype(np.float32)).to(self.device)).cpu().numpy()
         return logits
 
+    @property
+    def _reach(self) -> float:
+        """The largest unit coordinate in the box."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.abs(self.cube.to_unit(self.bounds)).max())
+
     @torch.no_grad()
     def largest_number(self) -> float:
         """A bound on the size of the logits, and of all numbers on the way to them, within the box."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            largest = reach = float(np.abs(self.cube.to_unit(self.bounds)).max())
+        largest = reach = self._reach
         if isinstance(self.mapping, GridMapping):  # weights of corners sum to 1; planes are multiplied
             bound = max(1.0, float(self.mapping.table.abs().max())) ** len(self.mapping.axes)
         elif self.mapping.name == "none":
@@ -373,6 +379,8 @@ def _assembled(stored: FieldFile) -> OccupancyField:
         storage=header["storage"],
     )
     field.load_state_dict(tensors)
+    if not field._reach < FARTHEST:
+        raise ValueError(f"its box reaches {field._reach:.0e} sides of its cube away")
     largest = field.largest_number()
     if not largest < LARGEST:
         raise ValueError(f"its numbers may grow to {largest:.0e}, past what float32 holds")

@@ -21,6 +21,7 @@ from ff3d.geometry.surface_cells import OUTSIDE, TOUCHED, SurfaceCells
 FORMAT = "ff3d.field"  # the header is one entry: safetensors keeps no order among several
 VERSIONS = (1, 2, 3, 4)  # 2 holds the cells that the surface touches; 3 all cells, tables, smaller numbers
 NETWORK_VERSION, LATTICE_VERSION = 3, 4  # that are written
+FARTHEST = 1e6  # unit coordinates of cells, and of a field's box: what fits in 1 / FARTHEST cells as whole numbers
 MOST_CELLS = 2**20  # of a cell grid: three times what is made
 # a byte a cell, without the header of an .xz file; a fifth to a third smaller than by zlib
 SQUEEZE = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": MOST_CELLS, "lc": 0, "lp": 0, "pb": 0}]
@@ -152,7 +153,7 @@ def _surface(header: dict[str, Any], stored: Tensor, version: int) -> SurfaceCel
     count = math.prod(shape)
     if len(shape) != 3 or min(shape) < 1 or count > MOST_CELLS:
         raise ValueError(f"surface cells of shape {shape}")
-    if lower.shape != (3,) or not (np.isfinite(lower).all() and 0 < side < np.inf):
+    if lower.shape != (3,) or not ((np.abs(lower) < FARTHEST).all() and 1 / FARTHEST < side < FARTHEST):
         raise ValueError(f"surface cells of side {side}, at {lower.tolist()}")
     if version == 2:
         if tuple(stored.shape) != (-(-count // 8),):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.formats.polygons import Polygons, strip_triangles
-from ff3d.formats.text import MeshError, parse_numbers, text_lines
+from ff3d.formats.text import MeshError, parse_numbers, shown, text_lines
 from ff3d.geometry.arrays import Floats, Ints
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,9 @@ def _read_header(lines: list[str]) -> tuple[str, list[_Element]]:
                 again = sum(name.partition("~")[0] == words[-1].lower() for name, _, _ in properties)
                 properties.append(_Property(words[-1].lower() + f"~{again}" * bool(again), length, kind))
         except (ValueError, LookupError) as error:
-            raise MeshError(f"line {number}: {line.strip()!r} is no line of a PLY header; export it again") from error
+            raise MeshError(
+                f"line {number}: {shown(line.strip().encode())} is no line of a PLY header; export it again"
+            ) from error
     if encoding is None:
         raise MeshError("its header has no format line; export it again")
     if len({element.name for element in elements}) < len(elements):

@@ -416,6 +416,7 @@ def test_no_number_in_a_field_passes_its_bound(mapping, data):
         {"guarded": 1},
         {"settings": {"levels": "3"}},
         {"surface": {"lower": 3}},
+        {"bounds": [[-1e9] * 3, [1e9] * 3]},
         {"cube": {"center": [0, 0, 0], "scale": 1e-300}},
         {"bounds": [[-1e300] * 3, [1e300] * 3]},
     ],
