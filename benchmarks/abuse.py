@@ -67,7 +67,7 @@ def readers(place: str) -> dict[str, Reader]:
     from safetensors import safe_open
 
     from ff3d.fields.checkpoint import Checkpoint
-    from ff3d.fields.field import load_field
+    from ff3d.fields.field import OccupancyField, load_field
     from ff3d.fields.optimise import Adam
     from ff3d.formats.writers import WRITERS, save_mesh
     from ff3d.labels.oracles import make_oracle
@@ -111,20 +111,25 @@ def readers(place: str) -> dict[str, Reader]:
     save_mesh(ball, folder / "mesh.ply")
     run, config = Run(folder / "run"), make_config("fast", mapping="gaussian", learning_rate=0.01, **TINY)
     fit = run.fit(ball, config, MeshSource("ball.ply", "0" * 64))
+    network = fit.field
+    assert isinstance(network, OccupancyField)
+    lattice = Run(folder / "lattice")
+    lattice.fit(ball, make_config(mapping="voxels", bytes=20_000, device="cpu"), MeshSource("ball.ply", "0" * 64))
 
     def field(path: Path) -> None:
         logits = load_field(path, device="cpu").logits(points)
         assert np.isfinite(logits).all(), "logits are not finite"
 
     found.append(Reader("field.safetensors", run.field_path.read_bytes(), field, "tensors"))
+    found.append(Reader("lattice.safetensors", lattice.field_path.read_bytes(), field, "tensors"))
     found.append(Reader("config.json", run.config_path.read_bytes(), lambda path: Run(path.parent).record(), "json"))
     found.append(Reader("metrics.jsonl", run.metrics_path.read_bytes(), lambda path: Run(path.parent).history()))
     settings = config.flat()
-    adam = Adam(fit.field, config.optimiser)
-    Checkpoint(folder / "checkpoint.safetensors", settings).save(fit.field, adam, fit.progress)
+    adam = Adam(network, config.optimiser)
+    Checkpoint(folder / "checkpoint.safetensors", settings).save(network, adam, fit.progress)
 
     def checkpoint(path: Path) -> None:
-        Checkpoint(path, settings).load(fit.field, adam)
+        Checkpoint(path, settings).load(network, adam)
 
     data = (folder / "checkpoint.safetensors").read_bytes()
     found.append(Reader("checkpoint.safetensors", data, checkpoint, "tensors"))

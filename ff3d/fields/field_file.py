@@ -33,7 +33,17 @@ DEFAULTS = {
     "surface": None,
 }  # what older versions lack
 BYTES = ("surface.cells", "lattice.data")  # tensors of which each number is a byte
-FAULTS = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, lzma.LZMAError, zlib.error)
+FAULTS: tuple[type[Exception], ...] = (
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    OverflowError,
+    lzma.LZMAError,
+    zlib.error,
+    AssertionError,  # of what decodes a lattice, for damaged data
+)
 
 
 class _Cells(TypedDict):

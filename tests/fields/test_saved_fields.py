@@ -8,6 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from ff3d import load_field
+from ff3d.fields.field_file import FieldError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SAVED = sorted(FIXTURES.glob("field_*.safetensors"))
@@ -44,3 +45,20 @@ def test_every_format_version_has_a_saved_field():
             return int(json.loads(file.metadata()["ff3d.field"])["version"])
 
     assert {version(path) for path in SAVED} == set(VERSIONS)
+
+
+def test_damaged_data_of_a_lattice_is_refused_in_a_line(tmp_path):
+    (saved,) = (path for path in SAVED if "lattice" in path.stem and "v4" in path.stem)
+    data, rng = saved.read_bytes(), np.random.default_rng(0)
+    said = []
+    for _ in range(10):
+        damaged = bytearray(data)
+        for place in rng.integers(len(data) * 3 // 4, len(data), 20):
+            damaged[place] ^= 255
+        (tmp_path / "field.safetensors").write_bytes(damaged)
+        try:
+            load_field(tmp_path / "field.safetensors", device="cpu")
+        except FieldError as error:
+            said.append(str(error))
+    assert said
+    assert not any("\n" in message for message in said)
