@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ff3d.theory.shapes import ShapeKernels
 
 COLD, HOT, WHITE = np.array([[33, 102, 172], [178, 24, 43], [255, 255, 255]], dtype=np.float64)
-TILE, GAP, LABEL = 128, 8, 16  # pixels
+TILE, GAP, LABEL, LEAST = 128, 8, 16, 480  # pixels; the least is the width of a row's name
 
 
 def write_kernel_report(kernels: ShapeKernels, folder: str | Path, *, command: str = "") -> Path:
@@ -50,7 +50,7 @@ def tile_picture(rows: Mapping[str, Sequence[Floats]]) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
     columns = max(len(tiles) for tiles in rows.values())
-    size = (columns * (TILE + GAP) + GAP, len(rows) * (TILE + GAP + LABEL) + GAP)
+    size = (max(columns * (TILE + GAP) + GAP, LEAST), len(rows) * (TILE + GAP + LABEL) + GAP)
     sheet = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for row, (name, tiles) in enumerate(rows.items()):
