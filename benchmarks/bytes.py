@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Quality against bytes: fields of several sizes beside the same mesh simplified to files of such sizes.
 
-    benchmarks/bytes.py FOLDER [--names dragon buddha armadillo] [--seconds 60] [--out runs/bytes]
+    benchmarks/bytes.py FOLDER [--names dragon buddha armadillo] [--sizes 25k 50k 100k 200k] [--tables 10 12 14]
+                        [--seconds 60] [--out runs/bytes]
 
-FOLDER holds meshes/NAME.obj and testsets/NAME.npz. Fields: hash grids of preset `small` with larger and smaller tables,
-stored with 8 bits a number; bytes are those of field.safetensors. Meshes: quadric simplification (fast-simplification)
+FOLDER holds meshes/NAME.obj and testsets/NAME.npz. Fields: `lattice` and `voxels` in so many bytes, and hash grids with
+tables of 2^N rows, fitted for so many seconds and stored with 8 bits a number; bytes are those of field.safetensors.
+Meshes: quadric simplification (fast-simplification)
 to several numbers of faces, as binary PLY (float32 vertices, int32 faces), and as Draco with 11, 12 and 14 bits a
 coordinate, which is how meshes travel. IoU is of labels by the winding number of the field, of the simplified mesh,
 and of what Draco gives back.
@@ -31,23 +33,31 @@ from ff3d.studies.task import evaluate
 
 Tests = dict[str, LabelledPoints]
 Measured = tuple[int, list[float]]
-TABLES = (10, 12, 13, 14, 16)
+KINDS = ("lattice", "voxels")
+# a network over small tables: what the preset `small` was before lattices
+TABLES: dict[str, Any] = {"preset": "fast", "levels": 8, "coarsest": 10, "finest": 512, "depth": 2, "passes": 4}
 FACES = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 DRACO_BITS = (11, 12, 14)
 
 
 def fields(mesh: trimesh.Trimesh, tests: Tests, options: argparse.Namespace) -> dict[str, Measured]:
-    """A field for each size of the table."""
+    """A field for each number of bytes, and for each size of the table."""
     found = {}
-    for log2_table in TABLES:
-        config = make_config("small", seconds=options.seconds, log2_table=log2_table, storage="int8")
+    configs = {
+        f"{name}, {size}": make_config("small", mapping=name, bytes=size) for name in KINDS for size in options.sizes
+    }
+    for rows in options.tables:
+        configs[f"hash, 2^{rows} rows"] = make_config(
+            **TABLES, seconds=options.seconds, log2_table=rows, storage="int8"
+        )
+    for what, config in configs.items():
         fit = train(mesh, config, held_out={})
         if fit.progress.interrupted:
             raise SystemExit("interrupted")
         path = options.out / "field.safetensors"
         fit.field.save(path)
         scores = evaluate(ff3d.load_field(path).contains, tests)
-        found[f"field, 2^{log2_table} rows"] = path.stat().st_size, [scores[kind] for kind in TEST_KINDS]
+        found[f"{what} ({fit.progress.seconds:.0f} s)"] = path.stat().st_size, [scores[kind] for kind in TEST_KINDS]
     return found
 
 
@@ -92,14 +102,18 @@ def picture(found: dict[str, dict[str, Measured]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 4.6), sharey=True, constrained_layout=True)
-    series = {"field": "field", "PLY": "PLY"} | {f"Draco, {bits} bits": f"{bits} bits" for bits in DRACO_BITS}
+    series = {name: name for name in (*KINDS, "hash", "PLY")} | {
+        f"Draco, {bits} bits": f"{bits} bits" for bits in DRACO_BITS
+    }
     ticks = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
     for panel, (name, rows) in zip(np.atleast_1d(panels), found.items(), strict=True):
         for label, part in series.items():
             points = sorted((size / 1000, scores[2]) for key, (size, scores) in rows.items() if part in key)
+            if not points:
+                continue
             kilobytes, iou = np.array(points).T
             panel.plot(
-                kilobytes, 1 - iou, marker="o", markersize=3, label=label, linewidth=2.5 if part == "field" else 1.2
+                kilobytes, 1 - iou, marker="o", markersize=3, label=label, linewidth=2.5 if part in KINDS else 1.2
             )
         panel.set_xscale("log")
         panel.set_yscale("log")
@@ -119,6 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--names", nargs="+", default=["dragon", "buddha", "armadillo"])
+    parser.add_argument("--sizes", nargs="+", default=["25k", "50k", "100k", "200k"])
+    parser.add_argument("--tables", type=int, nargs="*", default=[10, 12, 14])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--out", type=Path, default=Path("runs/bytes"))
     options = parser.parse_args()

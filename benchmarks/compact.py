@@ -28,9 +28,10 @@ from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
 from ff3d.studies.task import evaluate
 
+TABLES: dict[str, Any] = {"levels": 8, "coarsest": 10, "finest": 512, "log2_table": 12, "depth": 2, "passes": 4}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hash, guarded, distance": ("small", {"log2_table": 12}),
-    "hash, not guarded, distance": ("small", {"log2_table": 12, "guarded": False, "uniform": 0.5}),
+    "hash, guarded, distance": ("fast", TABLES),
+    "hash, not guarded, distance": ("fast", TABLES | {"guarded": False, "uniform": 0.5}),
     "gaussian, not guarded, distance": (
         "fast",
         {

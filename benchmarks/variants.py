@@ -77,7 +77,7 @@ SETS: dict[str, Variants] = {
     },
     "fast": {"fast": {}},
     "best": {"best": {"preset": "best"}},
-    "small": {"small": {"preset": "small"}},
+    "direct": {"direct": {"preset": "direct"}},
 }
 
 

@@ -198,7 +198,7 @@ def _scored(
     progress.record(0, scores)
     if on_evaluation:
         on_evaluation(progress)
-    said = tuple(remarks(overlaps))
+    said = tuple(remarks(overlaps)) if overlaps else ()
     return Fit(field, config, progress, remarks=said, nothing=nothing_found(overlaps) if said else None)
 
 

@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from ff3d.cli.options import ManyMeshes, Settings, ShapeName, number_or_text, say, typed_command
 from ff3d.cli.settings import given
-from ff3d.fields.config import PAPER_MAPPINGS, MappingName
+from ff3d.fields.config import COMPARED, PAPER_MAPPINGS, MappingName
 from ff3d.progress import Interrupt
 from ff3d.settings import make_config
 
@@ -55,8 +55,8 @@ class CompareCommand:
 
     mesh: ShapeName
     settings: Settings
-    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
-    """the mappings to compare"""
+    mappings: tuple[MappingName, ...] = COMPARED
+    """the mappings to compare; voxels: signed distances on a grid, without a network"""
     resolution: int = 192
     """grid cells along the longest side of each extracted mesh"""
     out: Path | None = None
@@ -86,8 +86,8 @@ class BenchmarkCommand:
     meshes: ManyMeshes
     settings: Settings
     executor: Annotated[Executor, arg(name="")]
-    mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
-    """the mappings to compare"""
+    mappings: tuple[MappingName, ...] = COMPARED
+    """the mappings to compare; voxels: signed distances on a grid, without a network"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of frequencies, weights and samples; --seed is not used"""
     vary: tuple[str, ...] = ()

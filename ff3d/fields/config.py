@@ -11,8 +11,9 @@ from ff3d.checks import check_settings
 MappingName = Literal[
     "none", "basic", "positional", "gaussian", "lecture", "learned", "grid", "hash", "planes", "voxels", "lattice"
 ]
-LATTICE_MAPPINGS: tuple[MappingName, ...] = ("voxels", "lattice")  # no network: signed distances
 PAPER_MAPPINGS: tuple[MappingName, ...] = ("none", "basic", "positional", "gaussian")
+LATTICE_MAPPINGS: tuple[MappingName, ...] = ("voxels", "lattice")  # no network: signed distances
+COMPARED: tuple[MappingName, ...] = (*PAPER_MAPPINGS, "voxels")  # and what needs no network, beside them
 Precision = Literal["auto", "float32", "bfloat16"]
 Activation = Literal["relu", "gelu", "silu", "sine", "siren", "finer", "gaussian"]
 Schedule = Literal["cosine", "exponential", "linear", "constant"]

@@ -280,7 +280,7 @@ class LatticeField(Field):
 
     @property
     def parameter_count(self) -> int:
-        """The numbers at the corners of cells, those of each block of eight counted apart."""
+        """The numbers at the corners of cells, on each level."""
         return self.lattice.numbers
 
     def logits(self, points: ArrayLike) -> Logits:

@@ -145,21 +145,26 @@ class Lattice:
     """A function of space, trilinear in each cell: about the signed distance to a surface, positive inside.
 
     frame: where its cells lie.  root: the whole numbers at the root's corners.  blocks: for each level the whole
-    numbers (m, 27) int16 at the corners of the eight cells that a halved cell became.  children: for each level but the
+    numbers (m, 27) int16 at the corners of the eight cells that a halved cell became.  numbers: how many there are, a
+    corner of several blocks counted once on each level.  children: for each level but the
     root (m, 8) int32, the block of the next level that halves a cell, -1 where none does.
 
     Cells are halved by the numbers at their corners alone (`Frame.halved`), so that no mask is stored. Where a cell is
     not halved its numbers show that the surface is elsewhere.
     """
 
-    def __init__(self, frame: Frame, root: Ints, blocks: Sequence[NDArray[np.int16]], children: Sequence[Indices]):
+    def __init__(
+        self,
+        frame: Frame,
+        root: Ints,
+        blocks: Sequence[NDArray[np.int16]],
+        children: Sequence[Indices],
+        *,
+        numbers: int,
+    ):
         self.frame, self.root = frame, root
         self.blocks, self.children = blocks, children
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it holds, each corner counted in every block."""
-        return int(self.root.size + sum(block.size for block in self.blocks))
+        self.numbers = numbers
 
     def __call__(self, points: Floats) -> Singles:
         """points (n, 3), unit coordinates -> about the signed distance (n,), units; far outside beyond the root."""
@@ -278,6 +283,7 @@ class Growth:
         self.children: list[Indices] = []
         self._cells, self.corners = frame.root_cells(), _cell_corners(root.reshape(frame.shape + 1))
         self.nodes: Nodes | None = None
+        self._numbers = int(root.size)
         self.chosen = np.zeros(0, dtype=np.int64)
 
     @property
@@ -293,6 +299,7 @@ class Growth:
             number = np.where(halved, np.cumsum(halved) - 1, -1).astype(np.int32)
             self.children.append(number.reshape(-1, 8))
         self.nodes = Nodes.of(self.frame, self._cells[self.chosen], self.level)
+        self._numbers += len(self.nodes.slot)
         return self.nodes
 
     def add(self, numbers: Ints) -> None:
@@ -306,4 +313,4 @@ class Growth:
 
     def lattice(self) -> Lattice:
         """The finished lattice."""
-        return Lattice(self.frame, self.root, self.blocks, self.children)
+        return Lattice(self.frame, self.root, self.blocks, self.children, numbers=self._numbers)

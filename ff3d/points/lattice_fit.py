@@ -25,9 +25,11 @@ CELLS, FEWEST, MOST = 256, 24, 1536  # along the unit cube: without seconds, and
 BYTES = 100_000
 OVERHEAD = 1_500  # bytes of a field's file beside its numbers
 # A surface of one square unit has about so many corners to be sampled, times the square of the cells along a unit
-CORNERS = 6.0
+CORNERS = 8.5
 PROBE = 50_000  # of them, to see how long one takes
-HANDLING = 1.2e-6  # seconds for each corner beside distance and label
+LABELLED = 0.4  # the share that is labelled: of the others the distances tell the side
+HANDLING = 0.6e-6  # seconds for each corner beside distance and label
+BY_TREE = 170  # cells along the unit cube, for which the tree alone is faster than lists that have to be built first
 
 
 def fit_lattice(
@@ -56,31 +58,35 @@ def fit_lattice(
     if cells is None and budget.bytes:
         return _sampled_to(distance, box, size)
     if cells is None and budget.seconds:
-        left = budget.seconds - spent
-        cells = _cells_within(distance, left - (time.perf_counter() - begun), left)
+        cells = _cells_within(distance, begun + budget.seconds - spent)
     told = None if progress is None else lambda level, levels: progress(4.0 ** (level - levels))
     return sample(distance, Frame.around(box, cells or CELLS, STEPS), progress=told)[0]
 
 
-def _cells_within(distance: SignedDistance, seconds: float, whole: float) -> int:
-    """How many cells along the unit cube can be sampled in so many seconds, by how long some points take."""
+def _cells_within(distance: SignedDistance, end: float) -> int:
+    """How many cells along the unit cube can be sampled until a moment of the clock, by how long some points take.
+
+    Lists of triangles are built only where they pay.
+    """
     surface = distance.surface
-    if not len(surface.faces):
-        return FEWEST
     area = float(surface.area) / distance.cube.scale**2
-    rng = np.random.default_rng(0)
-    guess = math.sqrt(max(seconds, 0.1) / (CORNERS * max(area, 1e-3) * 3e-6))
-    points, _ = sample_surface(surface, PROBE, rng)
-    unit = distance.cube.to_unit(points) + rng.standard_normal(points.shape) / max(guess, 64)
-    begun = time.perf_counter()
-    distance.size(unit, 0.0)
-    labelled = time.perf_counter()
-    distance.inside(unit)
-    done = time.perf_counter()
-    each = ((labelled - begun) + 0.4 * (done - labelled)) / PROBE + HANDLING
-    left = 0.9 * seconds - (done - begun)
-    cells = math.sqrt(max(left, 0.02 * whole, 0.0) / (CORNERS * 4 / 3 * max(area, 1e-3) * each))
-    return int(np.clip(cells, FEWEST, MOST))
+    cells = FEWEST
+    for reach, count in ((np.inf, PROBE // 10), (0.0, PROBE)):
+        points, _ = sample_surface(surface, count, np.random.default_rng(0))
+        unit = distance.cube.to_unit(points) + np.random.default_rng(1).standard_normal(points.shape) / CELLS
+        distance.size(unit[:1], reach)  # with what is built when it is first used
+        distance.inside(unit[: count // 10])
+        begun = time.perf_counter()
+        distance.size(unit, reach)
+        measured = time.perf_counter()
+        distance.inside(unit)
+        done = time.perf_counter()
+        each = ((measured - begun) + LABELLED * (done - measured)) / count + HANDLING
+        left = max(0.95 * (end - done), 0.0)
+        cells = int(np.clip(math.sqrt(left / (CORNERS * max(area, 1e-3) * each)), FEWEST, MOST))
+        if cells < BY_TREE:
+            break
+    return cells
 
 
 def _sampled_to(distance: SignedDistance, box: Floats, size: int) -> Lattice:

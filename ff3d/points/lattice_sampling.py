@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,8 +44,11 @@ class SignedDistance:
         self.surface = separating_surface(mesh, oracle, TRUNCATED * cube.scale)
         # whether labels change at this surface alone: where hidden walls end that is known but about
         self.exact = bool(getattr(oracle, "closed", False)) and len(self.surface.faces) == len(mesh.faces)
-        self._near = TruncatedDistance(self.surface.vertices, self.surface.faces, TRUNCATED, unit=cube.scale)
         self._far = NearestFaces(self.surface)
+
+    @cached_property
+    def _near(self) -> TruncatedDistance:
+        return TruncatedDistance(self.surface.vertices, self.surface.faces, TRUNCATED, unit=self.cube.scale)
 
     def size(self, points: Floats, reach: float) -> Floats:
         """Distances (n,) without their signs, right up to `reach` and more than it beyond."""
