@@ -189,6 +189,8 @@ class Probabilities:
 
 def _by_context(context: Ints) -> list[tuple[int, Ints]]:
     """The contexts of a batch and the places (k,) of each, in order."""
+    if not len(context):
+        return []
     order = np.argsort(context, kind="stable")
     values, starts = np.unique(context[order], return_index=True)
     return list(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
