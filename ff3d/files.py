@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 import zipfile
@@ -42,12 +43,22 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
     After an error, a full disk or a kill, `path` is as it was before: absent, or the old file.
     The temporary name keeps the ending, so that writers which go by the ending work. The folder is made. A temporary
-    file that a killed process left beside `path` is removed first.
+    file that a killed process left beside `path` is removed first. A link stays, and what it leads to is replaced; into
+    a device or a pipe the finished file is copied.
     """
     path = Path(path)
     make_folder(path.parent)
     if path.is_dir():
         raise FolderError(f"{path}: is a folder, expected a file; name another one")
+    if path.exists() and not path.is_file():  # a device or a pipe, which nothing takes the place of
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder, f"output{path.suffix}")
+            yield temporary
+            with temporary.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    if path.is_symlink():
+        path = path.resolve()
     prefix = _prefix(path)
     _remove_abandoned(path.parent, prefix)
     handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=path.suffix[-16:], dir=path.parent)
