@@ -30,6 +30,7 @@ from ff3d.metrics import iou_of_labels
 from ff3d.shapes.broken import CUT, GROUPS, BrokenMesh, broken_mesh
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "direct": {"preset": "direct"},
     "fast": {"preset": "fast"},
     "fast, labels": {"preset": "fast", "target": "occupancy"},
     "gaussian, plain": {"preset": "plain", "mapping": "gaussian"},

@@ -16,6 +16,7 @@ from ff3d.lattices.lattice import Frame, Lattice
 from ff3d.points.lattice_sampling import SignedDistance, sample
 from ff3d.points.lattice_solving import STEPS as SOLVED_STEPS
 from ff3d.points.lattice_solving import fitted_to, solved, solved_to
+from ff3d.surfaces.extraction import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ CORNERS = 8.5
 PROBE = 50_000  # of them, to see how long one takes
 LABELLED = 0.4  # the share that is labelled: of the others the distances tell the side
 HANDLING = 0.6e-6  # seconds for each corner beside distance and label
+MEMORY = 300  # bytes for each corner while a lattice grows
 BY_TREE = 170  # cells along the unit cube, for which the tree alone is faster than lists that have to be built first
 
 
@@ -69,7 +71,8 @@ def _cells_within(distance: SignedDistance, end: float) -> int:
     Lists of triangles are built only where they pay.
     """
     surface = distance.surface
-    area = float(surface.area) / distance.cube.scale**2
+    area = max(float(surface.area) / distance.cube.scale**2, 1e-3)
+    most = min(MOST, math.isqrt(int(available_memory() / 2 / (MEMORY * CORNERS * area))))
     cells = FEWEST
     for reach, count in ((np.inf, PROBE // 10), (0.0, PROBE)):
         points, _ = sample_surface(surface, count, np.random.default_rng(0))
@@ -83,7 +86,7 @@ def _cells_within(distance: SignedDistance, end: float) -> int:
         done = time.perf_counter()
         each = ((measured - begun) + LABELLED * (done - measured)) / count + HANDLING
         left = max(0.95 * (end - done), 0.0)
-        cells = int(np.clip(math.sqrt(left / (CORNERS * max(area, 1e-3) * each)), FEWEST, MOST))
+        cells = max(FEWEST, min(most, int(math.sqrt(left / (CORNERS * area * each)))))
         if cells < BY_TREE:
             break
     return cells
