@@ -283,7 +283,7 @@ def fit(
 
     shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
-    else `small` for a budget in bytes, and `direct`.  oracle: labels of one's own.
+    else as `default_preset` says.  oracle: labels of one's own.
     A field that found nothing is returned, with a warning.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """

@@ -22,6 +22,7 @@ from ff3d.points.config import SamplingConfig
 PresetName = Literal["plain", "paper", "direct", "fast", "best", "small"]
 Storage = Literal["float32", "float16", "int8", "auto"]
 BUDGETS = ("seconds", "steps", "bytes")
+LONG_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class FitConfig:
     preset: PresetName = "plain"
     """plain: for comparisons; paper: Tancik et al. 2020 to the letter (10,000 steps); direct: the best shape in few
     seconds, without a network; small: in few bytes, likewise; fast, best: by a network, in 20 s and in 300 s. By
-    default fit takes plain if a mapping is named, small for a budget in bytes, else direct"""
+    default fit takes plain if a mapping is named, small for a budget in bytes, else direct, or, with settings of a
+    network, fast (best from 60 s on)"""
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     """seed of the frequencies, weights and samples"""
@@ -93,6 +95,8 @@ def _options() -> dict[str, Option]:
 
 
 OPTIONS = _options()  # every setting by its name in the API, in files, and as an option of the commands
+OF_NETWORKS = {name for name, option in OPTIONS.items() if option.group in GROUPS} | {"storage"}
+OF_NETWORKS -= {"seconds", "bytes", "mapping", "finest", "cube", "margin"}  # those of lattices too
 
 
 def _group(config: FitConfig, option: Option) -> Any:
@@ -139,10 +143,19 @@ assert tuple(PRESETS) == get_args(PresetName)
 
 
 def default_preset(given: Mapping[str, Any]) -> str:
-    """The preset where none is given: `plain` where a mapping is named, else the best shape for the budget."""
-    if given.get("mapping") is not None:
+    """The preset where none is given: `plain` where a mapping is named, else the best shape for the budget.
+
+    That is a network's if there are settings of one, or a budget in steps.
+    """
+    named = {name for name, value in given.items() if value is not None}
+    if "mapping" in named:
         return "plain"
-    return "small" if given.get("bytes") is not None else "direct"
+    if "bytes" in named:
+        return "small"
+    if named.isdisjoint(OF_NETWORKS):
+        return "direct"
+    seconds = given.get("seconds")
+    return "best" if isinstance(seconds, int | float) and seconds >= LONG_SECONDS else "fast"
 
 
 def make_config(preset: str | None = "plain", **given: Any) -> FitConfig:

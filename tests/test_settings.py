@@ -49,6 +49,9 @@ def test_without_a_preset_a_named_mapping_is_plain_and_the_budget_chooses_otherw
     assert make_config(None, mapping="gaussian", seconds=500).preset == "plain"
     assert make_config(None, seconds=500).preset == make_config(None).preset == "direct"
     assert make_config(None, bytes="50k").preset == "small"
+    assert make_config(None, finest=64, seed=3, device="cpu").preset == "direct"
+    assert [make_config(None, width=32, seconds=it).preset for it in (5, 59, 60)] == ["fast", "fast", "best"]
+    assert make_config(None, steps=9).preset == make_config(None, target="occupancy").preset == "fast"
 
 
 @pytest.mark.parametrize(
