@@ -25,7 +25,7 @@ SOLVED_LEVELS = 4
 DESCENTS = 4  # steps by which these are moved after each pass
 PAIRS = [(i, j) for i in range(8) for j in range(i, 8)]
 FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number of bytes
-FEWEST_CELLS, MOST_CELLS, ATTEMPTS = 16, 640, 4
+FEWEST_CELLS, MOST_CELLS, ENOUGH, ATTEMPTS = 16, 640, 192, 4
 BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
 
@@ -245,7 +245,8 @@ def fitted_to(
         # bytes grow with the square of the cells along a surface, less where it is smooth
         before, cells = cells, math.floor(cells * (0.97 * size / used) ** 0.55)
         cells = min(max(cells, FEWEST_CELLS), MOST_CELLS)
-        if 0.94 * size <= used <= size or cells == before:
+        smooth = before >= ENOUGH and used < size / 2  # finer cells would show nothing more
+        if 0.94 * size <= used <= size or cells == before or smooth:
             break
     if best is None:
         raise ValueError(f"the shape takes more than {size:,} bytes; give more")

@@ -51,7 +51,8 @@ def test_a_killed_run_is_unfinished_and_says_how_to_resume_it(ball, tmp_path, ca
         assert main(command) == 1
         said = caplog.records[-1].message
         assert f"{tmp_path / 'run'}: unfinished: run the same command again (" in said
-        assert f"fit {ball} --mapping none" in said
+        assert " fit /" in said  # as much of the command as a line has room for
+        assert "--out" in said
     with pytest.raises(RunError, match="unfinished: run the same command again"):
         Run(tmp_path / "run").load()
 

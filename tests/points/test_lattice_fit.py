@@ -32,7 +32,7 @@ def test_numbers_solved_for_lie_nearer_to_the_surface_than_sampled_ones_in_as_ma
     box = CUBE.to_unit(TORUS.bounds)
     errors = {}
     for name in ("voxels", "lattice"):
-        lattice = fit_lattice(distance, box, MappingConfig(name), Budget(bytes=5_000))
+        lattice = fit_lattice(distance, box, MappingConfig(name), Budget(bytes=4_000))
         errors[name] = boundary_error(lattice, distance)
     assert errors["lattice"] < 0.8 * errors["voxels"]
 
@@ -58,15 +58,15 @@ def test_the_largest_that_fits_is_taken():
 
 @pytest.mark.parametrize("mapping", ["voxels", "lattice"])
 def test_a_field_fits_into_its_bytes_and_is_the_same_when_loaded(tmp_path, mapping):
-    field = ff3d.fit(TORUS, mapping, bytes="5k")
+    field = ff3d.fit(TORUS, mapping, bytes="4k")
     field.save(tmp_path / "field.safetensors")
-    assert 2_500 < (tmp_path / "field.safetensors").stat().st_size <= 5_000
+    assert 1_500 < (tmp_path / "field.safetensors").stat().st_size <= 4_000
     again = ff3d.load_field(tmp_path / "field.safetensors")
     points = np.random.default_rng(0).uniform(*field.bounds, (20_000, 3))
     assert np.array_equal(field.logits(points), again.logits(points))
     inside = make_oracle(TORUS)(points)
     found = again.contains(points)
-    assert (found & inside).sum() / (found | inside).sum() > 0.98
+    assert (found & inside).sum() / (found | inside).sum() > 0.97
 
 
 def test_the_mesh_of_a_lattice_is_closed_and_has_the_volume_of_the_shape():
