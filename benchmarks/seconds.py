@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import ff3d
+from ff3d.fields.checkpoint import FitError
 from ff3d.fitting import train
 from ff3d.labels.oracles import load_surface
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
@@ -71,12 +72,12 @@ def main() -> None:
                     mesh = ff3d.load_mesh(path)
                     begun = time.perf_counter()
                     surface = load_surface(mesh)
-                    fit = train(
-                        surface,
-                        make_config(preset, seconds=seconds, seed=seed),
-                        held_out={},
-                        spent=time.perf_counter() - begun,
-                    )
+                    config, spent = make_config(preset, seconds=seconds, seed=seed), time.perf_counter() - begun
+                    try:
+                        fit = train(surface, config, held_out={}, spent=spent)
+                    except FitError as error:
+                        print(name, preset, f"{seconds:g} s", seed, error, flush=True)
+                        continue
                     fit.field.save(options.out / "field.safetensors")
                     kilobytes = (options.out / "field.safetensors").stat().st_size / 1000
                     scores = evaluate(fit.field.contains, tests)
