@@ -146,7 +146,7 @@ def train(
 
     def scores() -> dict[str, float]:
         overlaps.update({kind: overlap(field.contains, points) for kind, points in tests.items()})
-        return {kind: found.known for kind, found in overlaps.items() if found.known is not None}
+        return _known(overlaps)
 
     progress = optimise(
         field,
@@ -194,12 +194,16 @@ def _scored(
 ) -> Fit:
     """A fit without steps: one evaluation, at its end."""
     overlaps = {kind: overlap(field.contains, points) for kind, points in tests.items()}
-    scores = {kind: found.known for kind, found in overlaps.items() if found.known is not None}
-    progress.record(0, scores)
+    progress.record(0, _known(overlaps))
     if on_evaluation:
         on_evaluation(progress)
     said = tuple(remarks(overlaps)) if overlaps else ()
     return Fit(field, config, progress, remarks=said, nothing=nothing_found(overlaps) if said else None)
+
+
+def _known(overlaps: dict[str, Overlap]) -> dict[str, float]:
+    """The IoU of each kind of test points for which there is one."""
+    return {kind: found.known for kind, found in overlaps.items() if found.known is not None}
 
 
 def _has_no_distances(oracle: Oracle) -> bool:

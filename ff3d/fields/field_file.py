@@ -71,10 +71,7 @@ class Header(TypedDict):
     guarded: bool
 
 
-class _Frame(TypedDict):
-    lower: list[float]
-    side: float
-    shape: list[int]
+class _Frame(_Cells):
     levels: int
     steps: int
 

@@ -6,9 +6,8 @@ Whole numbers alone decide predictions, contexts and probabilities, so that a fi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from ff3d.lattices.lattice import (
 # Nodes come in eight passes: first those at corners of halved cells, then by the axes along which they lie halfway
 PASSES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
 # How much the differences at neighbours (beside a node, across an edge, across a corner) that came before add to its
-# prediction, in 64ths: least squares on the sample meshes and Lucy
+# prediction, in 64ths: about what least squares gave on Lucy
 SLOPES = np.array(
     [[0, 0, 0], [16, 0, 0], [32, 24, 0], [22, 64, 0], [88, -4, 12], [64, 60, -20], [70, 44, -24], [86, 2, -36]]
 )
@@ -75,6 +74,9 @@ def _passes() -> list[tuple[Ints, Ints, list[Ints]]]:
 
 
 _PASSES = _passes()
+_PASS_OF_SLOT, _ROW_OF_SLOT = np.empty((2, 27), dtype=np.int64)
+for _number, _pass in enumerate(_PASSES):
+    _PASS_OF_SLOT[_pass[0]], _ROW_OF_SLOT[_pass[0]] = _number, np.arange(len(_pass[0]))
 
 
 class Batch(NamedTuple):
@@ -121,14 +123,10 @@ def _level(growth: Growth, nodes: Nodes, corners: Ints, symbols: Ints, source: D
     """The numbers of a level's nodes, and their differences from the predictions."""
     frame, level = growth.frame, growth.level
     numbers, symbol, change = (np.zeros(len(nodes.slot), dtype=np.int64) for _ in range(3))
-    rank_of_slot = np.empty(27, dtype=np.int64)
-    row_of_slot = np.empty(27, dtype=np.int64)
-    for k, (slots, _, _) in enumerate(_PASSES):
-        rank_of_slot[slots], row_of_slot[slots] = k, np.arange(len(slots))
-    rank = rank_of_slot[nodes.slot]
+    number_of_pass = _PASS_OF_SLOT[nodes.slot]
     for k, (_, parents, groups) in enumerate(_PASSES):
-        index = np.flatnonzero(rank == k)
-        owner, row = nodes.owner[index], row_of_slot[nodes.slot[index]]
+        index = np.flatnonzero(number_of_pass == k)
+        owner, row = nodes.owner[index], _ROW_OF_SLOT[nodes.slot[index]]
         between = parents[row]
         odd = int(PASSES[k].sum())
         eighths = corners[owner[:, None], between].sum(axis=1) << (4 - odd)  # the trilinear prediction times 8
@@ -152,6 +150,12 @@ def _level(growth: Growth, nodes: Nodes, corners: Ints, symbols: Ints, source: D
         numbers[index] = np.clip(prediction + symbol[index], -LARGEST_NUMBER, LARGEST_NUMBER)
         change[index] = 8 * numbers[index] - eighths
     return numbers, symbol
+
+
+def symbols_of(differences: Ints) -> Ints:
+    """Differences as numbers from 0 to 2 LARGEST, both ends being the escape."""
+    symbols: Ints = np.clip(differences, -LARGEST, LARGEST) + LARGEST
+    return symbols
 
 
 class Probabilities:
@@ -183,8 +187,7 @@ class Probabilities:
 
     def saw(self, context: int, differences: Ints) -> None:
         """Learn from differences that were coded."""
-        index = np.clip(differences, -LARGEST, LARGEST) + LARGEST
-        self.counts(context)[:] += 256 * np.bincount(index, minlength=2 * LARGEST + 1)
+        self.counts(context)[:] += 256 * np.bincount(symbols_of(differences), minlength=2 * LARGEST + 1)
 
 
 def _by_context(context: Ints) -> list[tuple[int, Ints]]:
@@ -200,7 +203,6 @@ Choice = Callable[[Batch, Probabilities], Ints]
 Bytes = NDArray[np.uint8]
 
 
-@dataclass
 class Encoder:
     """Writes what a choice of differences says.
 
@@ -208,15 +210,11 @@ class Encoder:
     probabilities so far -> differences (n,).
     """
 
-    root_numbers: Ints
-    started: Callable[[Growth, Nodes], None]
-    choice: Choice
-    probabilities: Probabilities = field(default_factory=Probabilities)
-    _coder: Any = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, root_numbers: Ints, started: Callable[[Growth, Nodes], None], choice: Choice):
         import constriction
 
+        self.root_numbers, self.started, self.choice = root_numbers, started, choice
+        self.probabilities = Probabilities()
         self._stream = constriction.stream
         self._coder = self._stream.queue.RangeEncoder()
 
@@ -233,7 +231,7 @@ class Encoder:
     def of(self, batch: Batch) -> Ints:
         """The chosen differences, written."""
         chosen = self.choice(batch, self.probabilities)
-        symbols = (np.clip(chosen, -LARGEST, LARGEST) + LARGEST).astype(np.int32)
+        symbols = symbols_of(chosen).astype(np.int32)
         for context, places in _by_context(batch.context):
             model = self._stream.model.Categorical(self.probabilities.shares(context), perfect=False)
             self._coder.encode(symbols[places], model)

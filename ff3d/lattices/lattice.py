@@ -16,8 +16,8 @@ from ff3d.geometry.cores import threads
 OCTANTS = np.stack(np.unravel_index(np.arange(8), (2, 2, 2)), axis=1)  # of a cell, and its corners
 SLOTS = np.stack(np.unravel_index(np.arange(27), (3, 3, 3)), axis=1)  # of a block: the corners of its eight cells
 WEIGHTS = np.array([9, 3, 1])  # a slot's number is its place times these
+OCTANT_WEIGHTS = np.array([4, 2, 1])  # and an octant's
 OCTANT_SLOTS = (OCTANTS[:, None] + OCTANTS) @ WEIGHTS  # (8, 8): the corners of each cell of a block
-CORNER_SLOTS = 2 * OCTANTS @ WEIGHTS  # (8,): the corners of the cell that the block halves
 # A cell is halved where the mean of its corners' distances is at most so many of its sides: the nearest point of a
 # surface that touches it lies within .87 of the centre, and the mean of the corners may be off by what is curved. The
 # smallest cells are needed only where corners lie on both sides.
@@ -101,7 +101,7 @@ class Nodes:
     """The corners of the cells of blocks, each once.
 
     place: (u, 3), in cells of the blocks' level.  of_block: (m, 27), the node of each slot of each block.
-    owner, slot: (u,), the first block that holds a node, and where.
+    owner, slot: (u,), the first block that holds a node, and where.  Nodes are in ascending order of `Frame.keys`.
     """
 
     place: Ints

@@ -15,6 +15,7 @@ from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.lattices.lattice import (
     MOST_ROOT,
     OCTANT_SLOTS,
+    OCTANT_WEIGHTS,
     OCTANTS,
     ROOT_STEPS,
     SLOTS,
@@ -109,9 +110,8 @@ def sample(
     for level in range(1, frame.levels + 1):
         nodes = growth.halve()
         value = _values(samples, nodes, at_corners[growth.chosen], level)
-        order = np.argsort(frame.keys(nodes.place, level))
-        samples.keys.append(frame.keys(nodes.place, level)[order])
-        samples.values.append(value[order])
+        samples.keys.append(frame.keys(nodes.place, level))
+        samples.values.append(value)
         growth.add(np.rint(value / frame.step(level)).astype(np.int64))
         at_corners = value[nodes.of_block][:, OCTANT_SLOTS].reshape(-1, 8)
         if progress:
@@ -133,7 +133,7 @@ def _values(samples: Samples, nodes: Nodes, corners: Floats, level: int) -> Floa
     odd = _ODD[nodes.slot]
     value = np.empty(len(odd))
     kept = np.flatnonzero(~odd)
-    value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ np.array([4, 2, 1])]
+    value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ OCTANT_WEIGHTS]
     new = np.flatnonzero(odd)
     size = distance.size(frame.points(nodes.place[new], level), samples.reach(level))
     value[new] = size

@@ -10,8 +10,8 @@ import numpy as np
 
 from ff3d.geometry.arrays import Floats, Ints, Singles
 from ff3d.geometry.sampling import sample_surface
-from ff3d.lattices.codec import LARGEST, Batch, Bytes, Encoder, Probabilities, grow
-from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANTS, Frame, Growth, Lattice, Nodes
+from ff3d.lattices.codec import Batch, Bytes, Encoder, Probabilities, grow, symbols_of
+from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANT_WEIGHTS, OCTANTS, Frame, Growth, Lattice, Nodes
 from ff3d.points.lattice_sampling import Samples, SignedDistance, root_numbers, sample
 
 STEPS = 4  # half a cell's side: finer steps rounded more boldly, or coarser ones, take more bytes
@@ -21,19 +21,18 @@ DAMPING = 0.003  # how much numbers are held to the sampled distances, of the me
 ROBUST = 0.02  # cells: of smaller errors the square counts, of larger ones the size
 RATE = 0.4  # squared steps that a bit is worth
 FREEDOM = 0.6  # of an error's cost that remains once the numbers still to come have made up for it
-SOLVED_LEVELS = 4
 DESCENTS = 4  # steps by which these are moved after each pass
+SOLVED_LEVELS = 4  # the last ones
 PAIRS = [(i, j) for i in range(8) for j in range(i, 8)]
 FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number of bytes
 FEWEST_CELLS, MOST_CELLS, ENOUGH, ATTEMPTS = 16, 640, 192, 4
 BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
-
 Solution = tuple[Any, Floats]  # the normal equations' sparse matrix, and the numbers (u,)
 
 
 class _Choice:
-    """The differences that an encoder writes: rounded distances, and at the last level the solution of least squares.
+    """The differences that an encoder writes: rounded distances, and at the last levels the solution of least squares.
 
     There each pass takes of several whole numbers the one for which error + rate * bits is least, and what its
     rounding spoils is made up for by the numbers of the passes to come, solved for again.
@@ -49,15 +48,15 @@ class _Choice:
         distance = self.samples.at(nodes.place, level)
         self._target = distance / frame.step(level)
         corners = distance[nodes.of_block][:, OCTANT_SLOTS].reshape(-1, 8)
-        last = level > frame.levels - SOLVED_LEVELS
+        solved = level > frame.levels - SOLVED_LEVELS
         needed = (corners.min(axis=1) < 0) & (corners.max(axis=1) > 0)
-        if not last:
+        if not solved:
             needed |= np.abs(corners.mean(axis=1)) < 1.2 * frame.side / 2**level
         self._relevant = np.zeros(len(distance), dtype=bool)
         cells = nodes.of_block[:, OCTANT_SLOTS].reshape(-1, 8)
         self._relevant[cells[needed]] = True
         self._quadratic = None
-        if last:
+        if solved:
             key = nodes.place.tobytes()
             if key not in self._solutions:
                 self._solutions[key] = _solve(self.samples, growth, nodes, self._target, self.seed)
@@ -85,8 +84,7 @@ class _Choice:
         bits = np.stack([probabilities.bits(context) for context in contexts.tolist()])
         nearest = np.rint(error).astype(np.int64)
         candidates = np.stack([nearest, nearest - np.sign(nearest), np.zeros_like(nearest)])
-        column = np.clip(candidates, -LARGEST, LARGEST) + LARGEST
-        costs = weight * (error - candidates) ** 2 + self.rate * bits[row, column]
+        costs = weight * (error - candidates) ** 2 + self.rate * bits[row, symbols_of(candidates)]
         return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
 
 
@@ -136,7 +134,7 @@ def _solve(samples: Samples, growth: Growth, nodes: Nodes, start: Floats, seed: 
     keys = frame.keys(cell // 2, level - 1)
     found = np.minimum(np.searchsorted(block_keys[order], keys), len(order) - 1)
     kept = np.flatnonzero(block_keys[order][found] == keys)
-    row = 8 * order[found[kept]] + (cell[kept] & 1) @ np.array([4, 2, 1])
+    row = 8 * order[found[kept]] + (cell[kept] & 1) @ OCTANT_WEIGHTS
     used, row = np.unique(row, return_inverse=True)
     corners = cells[used]
     share = (place[kept] - cell[kept]).astype(np.float32)
