@@ -33,32 +33,42 @@ def separating_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tr
     `size` where it meets the rest. If none of the surface separates, or all but `LOSABLE` of its area, the mesh itself
     is returned; else one whose faces share no vertices.
     """
+    return parted_surface(mesh, inside, size)[0]
+
+
+def parted_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tuple[trimesh.Trimesh, trimesh.Trimesh]:
+    """The `separating_surface` of a mesh, and the rest of it, which is hidden; together they are all of its surface."""
     import trimesh
     from scipy.spatial import cKDTree
 
-    surface = Surface.of(mesh)
+    def loose(corners: Corners) -> trimesh.Trimesh:
+        return trimesh.Trimesh(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3), process=False)
+
+    surface, nothing = Surface.of(mesh), loose(np.zeros((0, 3, 3)))
     if not surface.crosses.any():
-        return mesh
+        return mesh, nothing
     points, faces = surface.sample(SAMPLE, np.random.default_rng(0))
     sampled = _sides_differ(points, surface.crosses[faces], inside, size)
     if sampled.mean() > 1 - LOSABLE or not sampled.any():
-        return mesh
+        return mesh, nothing
     pieces = _subdivided(surface.corners, PATCH * size)
     separates = _separates(pieces, inside, np.full(3, 1 / 3), size)
     if separates.all() or not separates.any():
-        return mesh
+        return mesh, nothing
     # only pieces near one of the other kind may be of both kinds
     middles, reach = pieces.mean(axis=1), longest_edges(pieces)
     away, nearest = cKDTree(middles[~separates]).query(middles, workers=threads())
     near = away <= reach + reach[~separates][nearest]
-    kept, rest = [pieces[~near]], pieces[near]
+    kept, hidden, rest = [pieces[~near]], [], pieces[near]
     while len(rest):
         votes = np.sum([_separates(rest, inside, spot, size) for spot in SPOTS], axis=0)
         mixed = (votes > 0) & (votes < len(SPOTS)) & (longest_edges(rest) > size) & (len(rest) < PIECES)
-        kept.append(rest[(2 * votes > len(SPOTS)) & ~mixed])
+        most = 2 * votes > len(SPOTS)
+        kept.append(rest[most & ~mixed])
+        hidden.append(rest[~most & ~mixed])
         rest = _halves(rest[mixed])
-    corners = np.concatenate(kept).reshape(-1, 3)
-    return trimesh.Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False) if len(corners) else mesh
+    separating = np.concatenate(kept)
+    return (loose(separating), loose(np.concatenate(hidden))) if len(separating) else (mesh, nothing)
 
 
 def _separates(triangles: Corners, inside: Inside, spot: Floats, size: float) -> FaceBools:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ff3d.geometry.arrays import Floats, Ints, Labels, PointFloats
+from ff3d.geometry.arrays import Corners, Floats, Ints, Labels, PointFloats
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
@@ -143,6 +143,17 @@ class WindingNumberOracle:
             return None
         triangles = closing_triangles(self._vertices, self._faces)
         return Caps(triangles, self._rim, fast_winding_number(*loose(triangles)))
+
+    @property
+    def caps(self) -> Corners:
+        """What closes the surface: triangles (n, 3, 3), input coordinates, none if it is closed.
+
+        Labels change only at the surface and about these: further from them than the root of their area over pi, they
+        are worth less than a quarter of a winding number.
+        """
+        if self._caps is None:
+            return np.zeros((0, 3, 3))
+        return self.cube.from_unit(self._caps.triangles.reshape(-1, 3)).reshape(-1, 3, 3)
 
     @cached_property
     def grid(self) -> CellGrid:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ff3d.geometry.arrays import Floats, Ints
 from ff3d.lattices.lattice import (
     MOST_ROOT,
-    OCTANT_SLOTS,
     OCTANTS,
     ROOT_STEPS,
     SLOTS,
@@ -108,19 +107,20 @@ def grow(frame: Frame, source: Differences) -> Lattice:
     """The lattice whose numbers are the predictions plus the differences of a source."""
     root = source.root(frame) * (2 * frame.steps // ROOT_STEPS)
     growth = Growth(frame, root)
-    symbols = np.zeros((len(growth.corners), 8), dtype=np.int64)  # how large the differences at cells' corners were
+    numbers, symbols = root, np.zeros_like(root)
     for _ in range(frame.levels):
-        corners = growth.corners
         nodes = growth.halve()
         source.begin(growth, nodes)
-        numbers, symbol = _level(growth, nodes, corners[growth.chosen], symbols[growth.chosen], source)
+        numbers, symbols = _level(growth, nodes, numbers[growth.corners], np.abs(symbols)[growth.corners], source)
         growth.add(numbers)
-        symbols = np.abs(symbol)[nodes.of_block][:, OCTANT_SLOTS].reshape(-1, 8)
     return growth.lattice()
 
 
 def _level(growth: Growth, nodes: Nodes, corners: Ints, symbols: Ints, source: Differences) -> tuple[Ints, Ints]:
-    """The numbers of a level's nodes, and their differences from the predictions."""
+    """The numbers of a level's nodes, and their differences from the predictions.
+
+    corners, symbols (m, 8): the numbers at the corners of the halved cells, and how large the differences there were.
+    """
     frame, level = growth.frame, growth.level
     numbers, symbol, change = (np.zeros(len(nodes.slot), dtype=np.int64) for _ in range(3))
     number_of_pass = _PASS_OF_SLOT[nodes.slot]

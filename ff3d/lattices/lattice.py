@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +91,10 @@ class Frame:
         keys: Ints = (place[..., 0] * y + place[..., 1]) * z + place[..., 2]
         return keys
 
-    def halved(self, corners: Ints, level: int) -> Bools:
-        """Which cells of a level are halved, by the whole numbers (n, 8) at their corners."""
+    def halved(self, sums: Ints, level: int) -> Bools:
+        """Which cells of a level are halved, by the sums (n,) of the whole numbers at their corners."""
         reach = LAST_REACH if level == self.levels - 1 else REACH
-        return np.abs(corners.sum(axis=1)) <= int(16 * reach * self.steps)
+        return np.abs(sums) <= int(16 * reach * self.steps)
 
 
 @dataclass(frozen=True)
@@ -114,22 +115,43 @@ class Nodes:
         """Those of blocks (m, 3), places of the cells of the level above that are halved."""
         if not len(blocks):
             return cls(np.zeros((0, 3), np.int64), np.zeros((0, 27), np.int32), *np.zeros((2, 0), np.int64))
-        first = frame.keys(2 * blocks, level)
-        offset = frame.keys(SLOTS, level)
-        keys = np.sort((first[:, None] + offset).reshape(-1))
-        keys = keys[np.append(True, keys[1:] != keys[:-1])]
-        of_block = np.empty((len(blocks), 27), dtype=np.int32)
+        first, offset = frame.keys(2 * blocks, level), frame.keys(SLOTS, level)
+        holder = _holders(first, frame.keys(_BESIDE, level))
+        held = np.flatnonzero(holder.reshape(-1) == np.arange(holder.size))
+        owner, slot = np.divmod(held, 27)
+        order = np.argsort(first[owner] + offset[slot])
+        held, owner, slot = held[order], owner[order], slot[order]
+        number = np.empty(holder.size, dtype=np.int32)
+        number[held] = np.arange(len(held))
+        return cls(2 * blocks[owner] + SLOTS[slot], number[holder], owner, slot)
 
-        def find(slot: int) -> None:
-            of_block[:, slot] = np.searchsorted(keys, first + offset[slot])
 
-        with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(find, range(27)))
-        holder = np.empty(len(keys), dtype=np.int64)
-        flat = of_block.reshape(-1)
-        holder[flat[::-1]] = np.arange(len(flat) - 1, -1, -1)
-        owner, slot = np.divmod(holder, 27)
-        return cls(2 * blocks[owner] + SLOTS[slot], of_block, owner, slot)
+_BESIDE = np.array([step for step in product((-2, 0, 2), repeat=3) if step > (0, 0, 0)])  # of two neighbours, one way
+
+
+def _holders(first: Ints, steps: Ints) -> Indices | Ints:
+    """Of blocks whose lowest corners have the keys first (m,): where each slot's node occurs first, as 27 block + slot.
+
+    steps (13,): the keys' differences between neighbours, in the order of `_BESIDE`.
+    """
+    count, order = len(first), np.argsort(first)
+    ordered = first[order]
+    small = 27 * count < 2**31  # half the memory
+    holder: Indices | Ints = np.arange(27 * count, dtype=np.int32 if small else np.int64).reshape(count, 27)
+
+    def neighbours(step: int) -> tuple[Ints, Ints]:
+        """The blocks that have a neighbour so much further, and those neighbours."""
+        place = np.minimum(np.searchsorted(ordered, ordered + step), count - 1)
+        found = np.flatnonzero(ordered[place] == ordered + step)
+        return order[found], order[place[found]]
+
+    with ThreadPoolExecutor(threads()) as pool:
+        for step, (lower, upper) in zip(_BESIDE, pool.map(neighbours, steps.tolist()), strict=True):
+            for slot in np.flatnonzero(((step <= SLOTS) & (step + 2 >= SLOTS)).all(axis=1)):
+                there = int((SLOTS[slot] - step) @ WEIGHTS)
+                holder[lower, slot] = np.minimum(holder[lower, slot], 27 * upper + there)
+                holder[upper, there] = np.minimum(holder[upper, there], 27 * lower + slot)
+    return holder
 
 
 def _halves() -> Singles:
@@ -188,7 +210,7 @@ class Lattice:
         while level < frame.levels and round(2**level / frame.side) < TABLE:
             level += 1
         corners = _cell_corners(self.root.reshape(frame.shape + 1))
-        halved = frame.halved(corners, 0) & (frame.levels > 0)
+        halved = frame.halved(corners.sum(axis=1), 0) & (frame.levels > 0)
         block = np.where(halved, np.cumsum(halved) - 1, -1).reshape(frame.shape)
         values = (corners * frame.step(0)).astype(np.float32).reshape(*frame.shape, 8)
         for down in range(level):
@@ -274,17 +296,18 @@ def _cell_corners(values: Ints) -> Ints:
 class Growth:
     """A lattice as it grows, level by level: which cells are halved next, and where the corners of the halves lie.
 
-    Whoever samples, solves, encodes or decodes one gives the whole numbers of each level's nodes in turn.
+    Whoever samples, solves, encodes or decodes one gives the whole numbers of each level's nodes in turn. The root's
+    nodes are its corners.
     """
 
     def __init__(self, frame: Frame, root: Ints):
         self.frame, self.root = frame, root
         self.blocks: list[NDArray[np.int16]] = []
         self.children: list[Indices] = []
-        self._cells, self.corners = frame.root_cells(), _cell_corners(root.reshape(frame.shape + 1))
         self.nodes: Nodes | None = None
+        self.corners: Ints = np.zeros((0, 8), dtype=np.int64)
         self._numbers = int(root.size)
-        self.chosen = np.zeros(0, dtype=np.int64)
+        self._halved = np.zeros((0, 3), dtype=np.int64)  # the places of the cells that are the blocks
 
     @property
     def level(self) -> int:
@@ -292,24 +315,29 @@ class Growth:
         return len(self.blocks) + 1
 
     def halve(self) -> Nodes:
-        """The nodes of the next level. `chosen`: which of the cells are halved."""
-        halved = self.frame.halved(self.corners, self.level - 1)
-        self.chosen = np.flatnonzero(halved)
-        if self.blocks:
-            number = np.where(halved, np.cumsum(halved) - 1, -1).astype(np.int32)
-            self.children.append(number.reshape(-1, 8))
-        self.nodes = Nodes.of(self.frame, self._cells[self.chosen], self.level)
+        """The nodes of the next level. `corners`: (m, 8), which nodes of this one are the halved cells' corners."""
+        if self.nodes is None:
+            cells = self.frame.root_cells()
+            corners = self.frame.keys(cells[:, None] + OCTANTS, 0)
+            chosen = np.flatnonzero(self.frame.halved(self.root[corners].sum(axis=1), 0))
+            self._halved, self.corners = cells[chosen], corners[chosen]
+        else:
+            block = self.blocks[-1]
+            sums = sum(block[:, slots].astype(np.int32) for slots in OCTANT_SLOTS.T)
+            halved = self.frame.halved(np.asarray(sums).reshape(-1), self.level - 1)
+            chosen = np.flatnonzero(halved)
+            self.children.append(np.where(halved, np.cumsum(halved) - 1, -1).astype(np.int32).reshape(-1, 8))
+            owner, octant = np.divmod(chosen, 8)
+            self._halved = 2 * self._halved[owner] + OCTANTS[octant]
+            self.corners = self.nodes.of_block[owner[:, None], OCTANT_SLOTS[octant]]
+        self.nodes = Nodes.of(self.frame, self._halved, self.level)
         self._numbers += len(self.nodes.slot)
         return self.nodes
 
     def add(self, numbers: Ints) -> None:
         """Give the whole numbers (u,) of the nodes that `halve` returned."""
         assert self.nodes is not None
-        block = numbers[self.nodes.of_block]
-        blocks = self._cells[self.chosen]
-        self.blocks.append(block.astype(np.int16))
-        self._cells = (2 * blocks[:, None] + OCTANTS).reshape(-1, 3)
-        self.corners = block[:, OCTANT_SLOTS].reshape(-1, 8)
+        self.blocks.append(numbers.astype(np.int16)[self.nodes.of_block])
 
     def lattice(self) -> Lattice:
         """The finished lattice."""

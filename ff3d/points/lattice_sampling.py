@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,10 +12,10 @@ import numpy as np
 from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import NearestFaces, TruncatedDistance
-from ff3d.geometry.hidden_walls import separating_surface
+from ff3d.geometry.hidden_walls import parted_surface
+from ff3d.geometry.triangles import areas
 from ff3d.lattices.lattice import (
     MOST_ROOT,
-    OCTANT_SLOTS,
     OCTANT_WEIGHTS,
     OCTANTS,
     ROOT_STEPS,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 TRUNCATED = 1 / 128  # units: up to where lists of triangles are faster than a tree
 REACH = 2.0  # cells of a level: further away a distance only has to be more than it takes to halve a cell
+DOUBTFUL = 1 / 32  # units: up to where the distance to hidden walls and to what closes holes is known
+ROUNDING = 4e-6  # units: more than two distances are off
 
 
 class SignedDistance:
@@ -42,14 +45,34 @@ class SignedDistance:
 
     def __init__(self, mesh: trimesh.Trimesh, oracle: Oracle, cube: UnitCube):
         self.oracle, self.cube = oracle, cube
-        self.surface = separating_surface(mesh, oracle, TRUNCATED * cube.scale)
-        # whether labels change at this surface alone: where hidden walls end that is known but about
-        self.exact = bool(getattr(oracle, "closed", False)) and len(self.surface.faces) == len(mesh.faces)
+        self.surface, hidden = parted_surface(mesh, oracle, TRUNCATED * cube.scale)
+        caps = getattr(oracle, "caps", None)
+        self._margin = np.inf if caps is None else math.sqrt(float(areas(caps).sum()) / math.pi) / cube.scale
+        self._doubtful = hidden.triangles if caps is None else np.concatenate([hidden.triangles, caps])
         self._far = NearestFaces(self.surface)
 
     @cached_property
     def _near(self) -> TruncatedDistance:
         return TruncatedDistance(self.surface.vertices, self.surface.faces, TRUNCATED, unit=self.cube.scale)
+
+    @property
+    def certifies(self) -> bool:
+        """Whether most signs follow from distances."""
+        return self._margin < DOUBTFUL
+
+    @cached_property
+    def _doubtful_near(self) -> TruncatedDistance:
+        corners = self._doubtful.reshape(-1, 3)
+        return TruncatedDistance(corners, np.arange(len(corners)).reshape(-1, 3), DOUBTFUL, unit=self.cube.scale)
+
+    def clear(self, points: Floats) -> Floats:
+        """Radii (n,) of balls about points in which labels change at the surface alone, units.
+
+        Elsewhere walls that are hidden in the solid may end, or a hole be closed.
+        """
+        if not self.certifies or not len(self._doubtful):
+            return np.full(len(points), np.inf if self.certifies else 0.0)
+        return self._doubtful_near(self.cube.from_unit(points)).astype(np.float64) - self._margin
 
     def size(self, points: Floats, reach: float) -> Floats:
         """Distances (n,) without their signs, right up to `reach` and more than it beyond."""
@@ -106,14 +129,12 @@ def sample(
     samples.keys.append(frame.keys(place, 0))
     samples.values.append(value)
     growth = Growth(frame, root_numbers(frame, value) * (2 * frame.steps // ROOT_STEPS))
-    at_corners = value[frame.keys(frame.root_cells()[:, None] + OCTANTS, 0)]
     for level in range(1, frame.levels + 1):
         nodes = growth.halve()
-        value = _values(samples, nodes, at_corners[growth.chosen], level)
+        value = _values(samples, nodes, value[growth.corners], level)
         samples.keys.append(frame.keys(nodes.place, level))
         samples.values.append(value)
         growth.add(np.rint(value / frame.step(level)).astype(np.int64))
-        at_corners = value[nodes.of_block][:, OCTANT_SLOTS].reshape(-1, 8)
         if progress:
             progress(level, frame.levels)
     return growth.lattice(), samples
@@ -135,21 +156,20 @@ def _values(samples: Samples, nodes: Nodes, corners: Floats, level: int) -> Floa
     kept = np.flatnonzero(~odd)
     value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ OCTANT_WEIGHTS]
     new = np.flatnonzero(odd)
-    size = distance.size(frame.points(nodes.place[new], level), samples.reach(level))
-    value[new] = size
-    unknown = np.arange(len(new))
-    if distance.exact:
-        # no surface lies in the balls about two points whose radii are their distances: where the balls meet, both
-        # points are on one side
-        sign = np.zeros(len(new))
-        apart = np.linalg.norm(SLOTS[:, None] - 2 * OCTANTS, axis=2) * (frame.side / 2**level)
-        for corner in range(8):
-            at = corners[nodes.owner[new], corner]
-            meets = np.abs(at) + size > apart[nodes.slot[new], corner] * (1 + 1e-5)
-            sign[meets] = np.sign(at[meets])
-        unknown = np.flatnonzero(sign == 0)
-        value[new] *= sign
-    value[new[unknown]] = (
-        np.where(distance.inside(frame.points(nodes.place[new[unknown]], level)), 1, -1) * size[unknown]
-    )
+    points = frame.points(nodes.place[new], level)
+    size, sign = distance.size(points, samples.reach(level)), np.zeros(len(new))
+    # labels do not change in the balls about two points whose radii are their distances: where the balls meet, both
+    # points are on one side
+    clear = distance.clear(points)
+    left = np.flatnonzero(size < clear)
+    apart = np.linalg.norm(SLOTS[:, None] - 2 * OCTANTS, axis=2) * (frame.side / 2**level)
+    for corner in range(8):
+        at, between = corners[nodes.owner[new[left]], corner], apart[nodes.slot[new[left]], corner]
+        meets = np.abs(at) + size[left] > between + ROUNDING
+        meets &= np.abs(at) + between < clear[left]
+        sign[left[meets]] = np.sign(at[meets])
+        left = left[~meets]
+    left = np.flatnonzero(sign == 0)
+    sign[left] = np.where(distance.inside(points[left]), 1, -1)
+    value[new] = sign * size
     return value

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.labels.oracles import make_oracle
 from ff3d.lattices.codec import Decoder, encoded, grow
-from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANTS, ROOT_STEPS, Frame, Growth, Lattice
+from ff3d.lattices.lattice import OCTANT_SLOTS, OCTANTS, ROOT_STEPS, SLOTS, Frame, Growth, Lattice, Nodes
 from ff3d.points.lattice_sampling import SignedDistance, root_numbers, sample
 
 
@@ -35,7 +35,7 @@ def by_cells(lattice: Lattice, point):
     number, level = int(np.ravel_multi_index(cell, frame.shape)), 0
     x, y, z = frame.shape
     cells = [root[i : i + x, j : j + y, k : k + z].reshape(-1) for i, j, k in OCTANTS]
-    halved = frame.halved(np.stack(cells, axis=1), 0)
+    halved = frame.halved(np.sum(cells, axis=0), 0)
     block = int(np.count_nonzero(halved[:number])) if frame.levels and halved[number] else -1
     while block >= 0:
         upper = share >= 0.5
@@ -62,6 +62,21 @@ def test_a_query_finds_what_walking_down_the_cells_finds(cells):
     for point, value in zip(points, found, strict=True):
         expected = by_cells(lattice, point)
         assert value == pytest.approx(-frame.side if expected is None else expected, abs=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.floats(0.02, 1))
+def test_nodes_are_those_that_sorting_all_corners_finds(seed, level, share):
+    frame = Frame(np.zeros(3), 0.1, np.array([3, 2, 4]), 3, 4)
+    rng = np.random.default_rng(seed)
+    count = frame.shape << (level - 1)
+    cells = np.stack(np.unravel_index(rng.permutation(count.prod()), tuple(count)), axis=1)
+    blocks = cells[: max(1, int(share * len(cells)))]
+    nodes = Nodes.of(frame, blocks, level)
+    keys = frame.keys(2 * blocks[:, None] + SLOTS, level)
+    unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    assert np.array_equal(frame.keys(nodes.place, level), unique)
+    assert np.array_equal(nodes.of_block, inverse.reshape(-1, 27))
+    assert np.array_equal(27 * nodes.owner + nodes.slot, first)
 
 
 def test_a_plane_is_exact_but_for_rounding():

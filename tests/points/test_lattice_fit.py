@@ -7,8 +7,9 @@ from ff3d.fields.config import Budget, MappingConfig
 from ff3d.fitting import train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.labels.oracles import make_oracle
+from ff3d.lattices.lattice import Frame
 from ff3d.points.lattice_fit import fit_lattice
-from ff3d.points.lattice_sampling import SignedDistance
+from ff3d.points.lattice_sampling import SignedDistance, sample
 from ff3d.points.lattice_solving import fitted_to, solved
 from ff3d.settings import make_config
 
@@ -94,3 +95,37 @@ def test_parts_thinner_than_a_cell_do_not_hide_those_beside_them():
     field = ff3d.fit(trimesh.util.concatenate([plate, ball]), "voxels", finest=64)
     assert field.contains([[0, 0, 0.3], [0, 0, 0.45]]).all()
     assert not field.contains([[0.4, 0.4, 0.3], [0, 0, 0.05]]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parts", "holed"), [(1, False), (3, False), (2, True)])
+def test_signs_that_were_not_queried_are_those_of_the_oracle(parts, holed):
+    boxes = [trimesh.creation.box((1, 0.37, 0.61)) for _ in range(parts)]
+    for number, box in enumerate(boxes):
+        box.apply_translation((0.3 * number, 0.21 * number, 0))
+    mesh = trimesh.util.concatenate(boxes)  # their overlaps hide walls
+    if holed:
+        mesh = mesh.subdivide_to_size(0.1)
+        mesh.update_faces(np.arange(len(mesh.faces)) % 501 > 0)
+    cube = UnitCube((0.0, 0.0, 0.0), 12.0)  # a small part of the unit cube: as fine as a large lattice, and quick
+    queried, oracle = 0, make_oracle(mesh)
+
+    class Counted:
+        caps = oracle.caps
+
+        def __call__(self, points):
+            nonlocal queried
+            queried += len(points)
+            return oracle(points)
+
+    distance = SignedDistance(mesh, Counted(), cube)
+    queried = 0
+    frame = Frame.around(cube.to_unit(mesh.bounds), 1300, 24)
+    _, samples = sample(distance, frame)
+    assert queried < 0.5 * sum(map(len, samples.keys))
+    _, y, z = (frame.shape << frame.levels) + 1
+    key, value = samples.keys[-1], samples.values[-1]
+    place = np.stack([key // (y * z), key // z % y, key % z], axis=1)
+    clear = np.abs(value) > 1e-6
+    inside = oracle(cube.from_unit(frame.points(place, frame.levels)))
+    assert np.array_equal(inside[clear], value[clear] > 0)
