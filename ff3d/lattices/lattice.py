@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,15 +129,14 @@ class Nodes:
 _BESIDE = np.array([step for step in product((-2, 0, 2), repeat=3) if step > (0, 0, 0)])  # of two neighbours, one way
 
 
-def _holders(first: Ints, steps: Ints) -> NDArray[np.integer[Any]]:
+def _holders(first: Ints, steps: Ints) -> Ints:
     """Of blocks whose lowest corners have the keys first (m,): where each slot's node occurs first, as 27 block + slot.
 
     steps (13,): the keys' differences between neighbours, in the order of `_BESIDE`.
     """
     count, order = len(first), np.argsort(first)
     ordered = first[order]
-    small = 27 * count < 2**31  # half the memory
-    holder: NDArray[np.integer[Any]] = np.arange(27 * count, dtype=np.int32 if small else np.int64).reshape(count, 27)
+    holder = np.arange(27 * count).reshape(count, 27)
 
     def neighbours(step: int) -> tuple[Ints, Ints]:
         """The blocks that have a neighbour so much further, and those neighbours."""
