@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
@@ -30,6 +30,8 @@ LIBRARIES = ("torch", "numpy", "libigl", "trimesh", "embreex", "scikit-image", "
 @dataclass
 class DoctorCommand:
     """Say what this machine offers (cores, memory, bfloat16, GPUs, extras) and what ff3d will use of it."""
+
+    EXAMPLES: ClassVar = ("", "--json")
 
     as_json: Annotated[bool, arg(name="json")] = False
     """print one line of JSON"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -18,6 +18,8 @@ from ff3d.points.config import SamplingConfig
 @dataclass
 class LabelCommand:
     """Label points inside (True) or outside (False) a shape: a mesh, or a point cloud (.ply without faces, .xyz)."""
+
+    EXAMPLES: ClassVar = ("bunny points.npy -o labels.npy", "bracket points.npy -o bracket-labels.npy --oracle rays")
 
     mesh: ShapeName
     points: Annotated[Positional[Path], arg(metavar="POINTS.npy", help="(n, 3) numbers, input coordinates")]
@@ -44,6 +46,11 @@ class LabelCommand:
 @dataclass
 class PrepareCommand:
     """Write labelled samples of many meshes, for use elsewhere; a mesh that fails is a row with its reason."""
+
+    EXAMPLES: ClassVar = (
+        "bunny knot --points 20000 --out samples",
+        "meshes --points 20000 --uniform 0.2 --out samples-near",
+    )
 
     meshes: ManyMeshes
     out: Path
@@ -91,6 +98,8 @@ class PrepareCommand:
 class InspectCommand:
     """Say what a mesh or a point cloud is made of, what is wrong with it, what is done about that, where labels are not
     sure."""
+
+    EXAMPLES: ClassVar = ("soup", "bracket --check --picture bracket.png")
 
     mesh: ShapeName
     check: bool = False
@@ -151,6 +160,8 @@ class InspectCommand:
 @dataclass
 class SamplesCommand:
     """Write the sample shapes: bunny, knot, gyroid, bracket and soup."""
+
+    EXAMPLES: ClassVar = ("meshes", "more-meshes --force")
 
     directory: Annotated[Positional[Path], arg(metavar="DIR")] = Path("meshes")
     """where to"""

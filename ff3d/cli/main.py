@@ -70,11 +70,11 @@ def _check_place() -> None:
         raise ValueError("the folder that this was started in is no more; change to another one") from None
 
 
-def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
-    """The command that the arguments describe."""
+def all_commands() -> dict[str, Any]:
+    """Every command by name, with what its options are where they are not given."""
     missing: Any = tyro.MISSING
     settings = Settings()
-    commands = {
+    return {
         "fit": FitCommand(missing, settings),
         "compare": CompareCommand(missing, settings),
         "benchmark": BenchmarkCommand((), settings, Executor()),
@@ -92,6 +92,30 @@ def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], in
         "lecture": LectureCommand(missing),
         "doctor": DoctorCommand(),
     }
+
+
+def _parse(arguments: list[str], prog: str, only: str | None) -> Callable[[], int]:
+    """The command that the arguments describe; a help ends with the command's examples."""
+    commands = all_commands()
+    try:
+        return _parsed(arguments, prog, only, commands)
+    except SystemExit as stop:
+        if not stop.code and {"-h", "--help"} & set(arguments):
+            say(_examples(commands, prog, only or next((it for it in arguments if it in commands), None), only is None))
+        raise
+
+
+def _examples(commands: dict[str, Any], prog: str, name: str | None, named: bool) -> str:
+    """Two commands to try, of one command or (name None) of all; named: whether the program takes a command's name."""
+    lines = (
+        [f"{command} {commands[command].EXAMPLES[0]}" for command in ("compare", "watertight")]
+        if name is None
+        else [f"{name} {example}" if named else example for example in commands[name].EXAMPLES]
+    )
+    return "\n".join(["examples:", *(f"  {prog} {line}".rstrip() for line in lines)])
+
+
+def _parsed(arguments: list[str], prog: str, only: str | None, commands: dict[str, Any]) -> Callable[[], int]:
     config: Any = (OmitArgPrefixes, FlagCreatePairsOff)
     if only:
         kind: Any = type(commands[only])

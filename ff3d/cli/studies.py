@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
@@ -53,6 +53,11 @@ class Executor:
 class CompareCommand:
     """Fit several mappings to a mesh on the same terms; extract, measure and picture each."""
 
+    EXAMPLES: ClassVar = (
+        "bunny --steps 100 --resolution 96 --out runs/compare",
+        "bunny --mappings hash voxels --steps 100 --resolution 96 --out runs/two",
+    )
+
     mesh: ShapeName
     settings: Settings
     mappings: tuple[MappingName, ...] = COMPARED
@@ -82,6 +87,11 @@ class CompareCommand:
 @dataclass
 class BenchmarkCommand:
     """Fit every mapping with every seed on every mesh, measure each, and report means with intervals over seeds."""
+
+    EXAMPLES: ClassVar = (
+        "bunny knot --mappings hash --seeds 0 1 --steps 100 --resolution 64 --out runs/study",
+        "bunny --mappings gaussian --vary scale=6,12 --seeds 0 --steps 100 --resolution 64 --out runs/scales",
+    )
 
     meshes: ManyMeshes
     settings: Settings
@@ -128,6 +138,11 @@ class BenchmarkCommand:
 @dataclass
 class TuneCommand:
     """Search the learning rate and the scale of mappings on a validation mesh, for ff3d benchmark --tuned."""
+
+    EXAMPLES: ClassVar = (
+        "bunny --mappings gaussian --rates 0.008 --scales 6 12 --steps 100",
+        "bunny --mappings hash --rates 0.004 0.016 --steps 100 --out runs/rates",
+    )
 
     meshes: ManyMeshes
     settings: Settings

@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -33,6 +33,8 @@ log = logging.getLogger("ff3d")
 @dataclass
 class FitCommand:
     """Fit one field to a mesh or a point cloud, and keep it in a run folder."""
+
+    EXAMPLES: ClassVar = ("bunny --seconds 5 --out runs/bunny", "bracket --bytes 5k --out runs/small")
 
     mesh: ShapeName
     settings: Settings
@@ -84,6 +86,11 @@ class FitCommand:
 @dataclass
 class ExtractCommand:
     """Extract a run's surface as a watertight mesh in the input's coordinates; or points on it, or voxels."""
+
+    EXAMPLES: ClassVar = (
+        "runs/bunny --resolution 512 -o bunny.ply",
+        "runs/small --resolution 96 --refine 3 -o small.glb",
+    )
 
     run: RunName
     resolution: int = 256
@@ -142,6 +149,8 @@ class ExtractCommand:
 @dataclass
 class EvaluateCommand:
     """Measure a run: IoU of the field; Chamfer, F-score and normal consistency of its mesh."""
+
+    EXAMPLES: ClassVar = ("runs/bunny --mesh bunny", "runs/small --mesh bracket --resolution 96 --json")
 
     run: RunName
     mesh: str | None = None

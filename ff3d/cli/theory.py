@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -22,6 +22,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 @dataclass
 class NtkCommand:
     """Predict, before any training, how fast each mapping learns a shape or picture, from its neural tangent kernel."""
+
+    EXAMPLES: ClassVar = ("bunny --points 1000", "astronaut --points 1000 --mappings none gaussian --out runs/kernels")
 
     mesh: Annotated[
         Positional[str],
@@ -98,6 +100,11 @@ class NtkCommand:
 @dataclass
 class ImageCommand:
     """Fit a network of (x, y) to a picture under several mappings: what each can show, and what it misses."""
+
+    EXAMPLES: ClassVar = (
+        "astronaut --seconds 1 --size 128",
+        "text-0 --preset lecture --steps 50 --size 128 --out runs/text",
+    )
 
     picture: Annotated[
         Positional[str],
@@ -179,6 +186,11 @@ class ImageCommand:
 class SignalCommand:
     """Fit networks to a signal of one dimension by gradient descent: which frequencies are learned when, and why."""
 
+    EXAMPLES: ClassVar = (
+        "--steps 200 --falloffs 0 1 inf none --stds 8 32",
+        "--power 0.5 --falloffs 0 0.5 none --steps 100 --stds 8 --out runs/half",
+    )
+
     power: float = 1.0
     """the signal's amplitudes fall as 1 / f^power"""
     falloffs: tuple[str, ...] = ("0", "0.5", "1", "1.5", "2", "inf", "none")
@@ -257,6 +269,11 @@ def _check_report(folder: Path, mark: bytes, *, force: bool) -> None:
 @dataclass
 class LectureCommand:
     """Make all figures of the lecture in one folder: a picture, a signal, a shape's kernels, and the shape itself."""
+
+    EXAMPLES: ClassVar = (
+        "--out lecture --effort 0.05",
+        "--mesh bracket --picture camera --out lecture-bracket --effort 0.02",
+    )
 
     out: Path
     """results folder; what it already has of the shape is not done again"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -18,6 +18,8 @@ class WatertightCommand:
 
     Lengths are in input units, or per cent of the longest side: 0.5%.
     """
+
+    EXAMPLES: ClassVar = ("soup --resolution 256 -o closed.ply", "soup bracket --sharp --resolution 128 --out closed")
 
     meshes: ManyMeshes
     output: Output = None

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+from pathlib import Path
 
 import ff3d
 from ff3d.cli import main
@@ -30,3 +32,8 @@ def test_the_version_is_one_number_everywhere(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"ff3d {ff3d.__version__}\n"
     assert version("ff3d") == ff3d.__version__
+    root = Path(__file__).parents[2]
+    assert f"\nversion: {ff3d.__version__}\n" in (root / "CITATION.cff").read_text()
+    assert 'dynamic = ["version"]' in (root / "pyproject.toml").read_text()
+    newest = re.search(r"^## (.*)$", (root / "CHANGELOG.md").read_text(), re.M)[1]
+    assert newest == ff3d.__version__ or newest.endswith("(unreleased)")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ff3d.cli.main import _parse, main
+from ff3d.cli.main import _parse, all_commands, main
 from ff3d.cli.settings import given
 from ff3d.fields.field import load_field
 from ff3d.settings import OPTIONS, make_config
@@ -241,23 +241,30 @@ def test_debug_shows_the_traceback():
         main(["fit", "absent.obj", "--debug"])
 
 
-@pytest.mark.parametrize(
-    "command", ["", "fit", "compare", "benchmark", "tune", "extract", "evaluate", "label", "inspect", "samples"]
-)
-def test_every_command_has_a_help(command, capsys):
+@pytest.mark.parametrize("command", ["", *all_commands()])
+def test_every_help_ends_with_two_examples_that_parse(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])
     assert stop.value.code == 0
-    assert len(capsys.readouterr().out) > 300
+    usage, _, examples = capsys.readouterr().out.rpartition("examples:\n")
+    assert len(usage) > 300
+    lines = [line.split() for line in examples.splitlines()]
+    assert [line[0] for line in lines] == ["ff3d", "ff3d"]
+    assert lines[0] != lines[1]
+    for _, *arguments in lines:
+        kind = all_commands()[arguments[0]]
+        assert isinstance(_parse(arguments, "ff3d", None), type(kind))
+        assert command in ("", arguments[0])
 
 
 def test_the_script_offers_its_one_command(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"], prog="train_shape.py", only="compare")
     assert stop.value.code == 0
-    usage = capsys.readouterr().out.splitlines()[0]
-    assert usage.startswith("usage: train_shape.py [-h]")
-    assert usage.endswith("MESH")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("usage: train_shape.py [-h]")
+    assert lines[0].endswith("MESH")
+    assert lines[-1] == "  train_shape.py bunny --mappings hash voxels --steps 100 --resolution 96 --out runs/two"
 
 
 def test_an_unknown_flag_is_refused(ball, capsys):
