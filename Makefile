@@ -1,21 +1,21 @@
 # `make demo` and `make test` need Python 3.11 or later and make, nothing else; both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP_ARGS ?=
 # processes that run tests, each with one thread; more arguments for pytest
 WORKERS ?= logical
 TESTS ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: setup open3d demo test quick bench lint wheel clean
+.PHONY: setup open3d demo test quick bench lint wheel docs examples clean
 
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ff3d needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 # the third oracle, some 400 MB; on a bare Debian it needs libgl1, libusb-1.0-0 and libgomp1 as well
@@ -50,6 +50,15 @@ bench: setup
 	$(BIN)/python benchmarks/guarantees.py meshes/bunny.obj
 	$(BIN)/python benchmarks/broken.py --cases 20 --alternatives libigl
 
+# the pages of docs/ as a site in site/: without the network, and without a warning
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+# runs every command's examples, and writes docs/commands.md with what they print; some minutes
+examples: setup
+	$(BIN)/python scripts/run_examples.py
+
 # builds the wheel into dist/, installs it in an environment of its own outside the checkout, and uses it there
 wheel: setup
 	rm -rf build dist
@@ -57,4 +66,4 @@ wheel: setup
 	$(BIN)/python scripts/check_wheel.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -38,15 +38,16 @@ def main(wheel: Path) -> None:
     began = time.monotonic()
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
-    wanted = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "ff3d").rglob("*") if path.is_file()}
+    wanted = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "ff3d").rglob("*") if path.is_file()}
     wanted = {name for name in wanted if "__pycache__" not in name}
-    wanted |= {f"ff3d/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "meshes").iterdir()}
+    wanted |= {f"ff3d/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "meshes").iterdir()}
     if wanted - packed:
         raise SystemExit(f"{wheel.name} lacks {', '.join(sorted(wanted - packed))}")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         venv.create(home / "venv", with_pip=True)
-        python = home / "venv" / "bin" / "python"
+        programs = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
+        python = programs / "python"
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
         def run(*command: str | Path) -> str:
@@ -65,7 +66,7 @@ def main(wheel: Path) -> None:
         shared = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         (Path(shared) / "shared.pth").write_text("\n".join(site.getsitepackages()))
         print(run(python, "-c", INSIDE).strip())
-        ff3d = home / "venv" / "bin" / "ff3d"
+        ff3d = programs / "ff3d"
         run(ff3d, "fit", "bunny", "--steps", "50", "--out", "fit")
         run(ff3d, "extract", "fit", "--resolution", "64", "--output", "bunny.ply")
         run(ff3d, "compare", "bunny", "--steps", "20", "--out", "study")
