@@ -22,6 +22,9 @@ EXTRAS = {
     "ray": ("ray", "fits on a cluster"),
     "thingi10k": ("thingi10k", "meshes of Thingi10K by file id"),
     "objaverse": ("objaverse", "meshes of Objaverse by uid"),
+    "view": ("viser", "ff3d view and fit --watch"),
+    "tensorboard": ("tensorboard", "fit --tensorboard"),
+    "video": ("imageio_ffmpeg", "turntables as .mp4"),
     "benchmarks": ("matplotlib", "the benchmarks' pictures"),
 }
 LIBRARIES = ("torch", "numpy", "libigl", "trimesh", "embreex", "scikit-image", "scipy", "safetensors")

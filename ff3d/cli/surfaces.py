@@ -1,4 +1,4 @@
-"""ff3d fit, extract and evaluate: one field."""
+"""ff3d fit, extract and evaluate: one field; view: what there is to be seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from ff3d.checks import check_seed
 from ff3d.cli.options import (
@@ -25,6 +25,7 @@ from ff3d.cli.options import (
 )
 from ff3d.cli.settings import given
 from ff3d.files import check_folder, check_output
+from ff3d.progress import Interrupt
 from ff3d.settings import make_config
 
 log = logging.getLogger("ff3d")
@@ -196,3 +197,49 @@ class EvaluateCommand:
                 say(f"- {note}")
             say(f"measured: {self.run}")
         return int(all(score is None for score in result["iou"].values()))
+
+
+@dataclass
+class ViewCommand:
+    """Show meshes, scans, fields and results in the browser: turn, compare, cut and colour them."""
+
+    paths: Annotated[
+        Positional[tuple[str, ...]],
+        arg(
+            metavar="PATHS",
+            help="meshes, scans, fields, labelled points (.npz), folders of fit, compare, benchmark, watertight, "
+            "prepare; what is fitted is compared with the mesh before it",
+        ),
+    ]
+    resolution: int = 128
+    """grid cells along the longest side of a field's surface"""
+    up: Literal["y", "z"] = "y"
+    """the axis that points up"""
+    host: str = "127.0.0.1"
+    """the address to listen at; others than 127.0.0.1 let other machines see it"""
+    port: int = 8080
+    """the first port to try; 0: any"""
+    no_open: bool = False
+    """open no browser, where there is a display"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.viewer.page import check_viser, open_browser
+
+        check_viser("ff3d view")
+        if self.resolution < 1:
+            raise ValueError(f"--resolution must be at least 1, got {self.resolution}")
+        from ff3d.viewer.gallery import Gallery
+        from ff3d.viewer.items import load_items
+
+        items = load_items(self.paths, resolution=self.resolution, device=self.device)
+        with Interrupt() as interrupt:
+            gallery = Gallery(items, host=self.host, port=self.port, up=self.up)
+            say(f"{len(items)} shown at {gallery.address}   (Ctrl-C ends it)")
+            if not self.no_open:
+                open_browser(gallery.address)
+            while not interrupt.signal:
+                time.sleep(0.1)
+            gallery.close()
+        return 0

@@ -291,6 +291,10 @@ class LatticeField(Field):
         distance[((points < self.bounds[0]) | (points > self.bounds[1])).any(axis=1)] = OUTSIDE_LOGIT
         return distance
 
+    def coarser(self, levels: int) -> LatticeField:
+        """The field of the lattice's first levels, to be looked at."""
+        return LatticeField(self.lattice.coarser(levels), mapping=self.mapping, cube=self.cube, bounds=self.bounds)
+
     @property
     def _guide(self) -> Guide:
         """Whether cubes, centers (n, 3) and side in input coordinates, may hold the surface: it is no further away."""

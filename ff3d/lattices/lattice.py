@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -182,10 +182,18 @@ class Lattice:
         children: Sequence[Indices],
         *,
         numbers: int,
+        grown: Frame | None = None,
     ):
         self.frame, self.root = frame, root
+        self._grown = grown or frame  # whose rule says which cells of the root are halved
         self.blocks, self.children = blocks, children
         self.numbers = numbers
+
+    def coarser(self, levels: int) -> Lattice:
+        """What its first levels alone say; to be looked at, not to be encoded: the last level's rule is another."""
+        frame = replace(self.frame, levels=min(levels, self.frame.levels))
+        blocks, children = self.blocks[: frame.levels], self.children[: max(frame.levels - 1, 0)]
+        return Lattice(frame, self.root, blocks, children, numbers=self.numbers, grown=self._grown)
 
     def __call__(self, points: Floats) -> Singles:
         """points (n, 3), unit coordinates -> about the signed distance (n,), units; far outside beyond the root."""
@@ -209,7 +217,7 @@ class Lattice:
         while level < frame.levels and round(2**level / frame.side) < TABLE:
             level += 1
         corners = _cell_corners(self.root.reshape(frame.shape + 1))
-        halved = frame.halved(corners.sum(axis=1), 0) & (frame.levels > 0)
+        halved = self._grown.halved(corners.sum(axis=1), 0) & (frame.levels > 0)
         block = np.where(halved, np.cumsum(halved) - 1, -1).reshape(frame.shape)
         values = (corners * frame.step(0)).astype(np.float32).reshape(*frame.shape, 8)
         for down in range(level):

@@ -126,7 +126,7 @@ def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = N
     error: of each vertex, in units of the scale; None for no colours.
     """
     vertices, triangles = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-    triangles, which, normals = _shaded(vertices, triangles)
+    triangles, which, normals = shaded(vertices, triangles)
     points = (vertices - middle) / side
     low, extent = points.min(axis=0), np.ptp(points, axis=0)
     inside_box = (points - low) / np.where(extent > 0, extent, 1)
@@ -143,7 +143,7 @@ def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = N
     return packed
 
 
-def _shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
+def shaded(vertices: Floats, faces: NDArray[np.int64]) -> tuple[Any, Any, Any]:
     """Vertices split at sharp edges: faces (f, 3), the old vertex (v,) of each new one, its normal (v, 3) int8.
 
     Faces share a vertex if its mean normal is within the crease angle of theirs; each other face gets a copy with the
