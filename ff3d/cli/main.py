@@ -18,7 +18,7 @@ from ff3d.cli.labels import InspectCommand, LabelCommand, PrepareCommand, Sample
 from ff3d.cli.options import say, standard_streams
 from ff3d.cli.settings import Settings
 from ff3d.cli.studies import BenchmarkCommand, CompareCommand, Executor, TuneCommand
-from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand, ViewCommand
+from ff3d.cli.surfaces import EvaluateCommand, ExtractCommand, FitCommand, RenderCommand, ViewCommand
 from ff3d.cli.theory import ImageCommand, LectureCommand, NtkCommand, SignalCommand
 from ff3d.cli.watertight import WatertightCommand
 from ff3d.geometry.cores import configure_process
@@ -91,6 +91,7 @@ def all_commands() -> dict[str, Any]:
         "ntk": NtkCommand(missing),
         "lecture": LectureCommand(missing),
         "view": ViewCommand(missing),
+        "render": RenderCommand(missing, missing),
         "doctor": DoctorCommand(),
     }
 

@@ -1,4 +1,4 @@
-"""ff3d fit, extract and evaluate: one field; view: what there is to be seen."""
+"""ff3d fit, extract and evaluate: one field; view and render: what there is to be seen."""
 
 from __future__ import annotations
 
@@ -199,18 +199,21 @@ class EvaluateCommand:
         return int(all(score is None for score in result["iou"].values()))
 
 
+ShownPaths = Annotated[
+    Positional[tuple[str, ...]],
+    arg(
+        metavar="PATHS",
+        help="meshes, scans, fields, labelled points (.npz), folders of fit, compare, benchmark, watertight, "
+        "prepare; what is fitted is compared with the mesh before it",
+    ),
+]
+
+
 @dataclass
 class ViewCommand:
     """Show meshes, scans, fields and results in the browser: turn, compare, cut and colour them."""
 
-    paths: Annotated[
-        Positional[tuple[str, ...]],
-        arg(
-            metavar="PATHS",
-            help="meshes, scans, fields, labelled points (.npz), folders of fit, compare, benchmark, watertight, "
-            "prepare; what is fitted is compared with the mesh before it",
-        ),
-    ]
+    paths: ShownPaths
     resolution: int = 128
     """grid cells along the longest side of a field's surface"""
     up: Literal["y", "z"] = "y"
@@ -242,4 +245,58 @@ class ViewCommand:
             while not interrupt.signal:
                 time.sleep(0.1)
             gallery.close()
+        return 0
+
+
+@dataclass
+class RenderCommand:
+    """Draw a shape, or several side by side, as it turns: a film or an animated picture, without OpenGL."""
+
+    paths: ShownPaths
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """.mp4: a film; .gif; .png: a still picture"""
+    side_by_side: bool = False
+    """everything that is there, with names: the truth and each fit; otherwise one shape alone"""
+    resolution: int = 192
+    """grid cells along the longest side of a field's surface"""
+    frames: int = 72
+    """pictures of a turn"""
+    rate: float = 24.0
+    """of them a second"""
+    size: int = 480
+    """pixels, the side of each shape's part"""
+    elevation: float = 20.0
+    """degrees that the eye is above the shape"""
+    up: Literal["y", "z"] = "y"
+    """the axis that points up"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    force: bool = False
+    """replace a file that ff3d has not made"""
+
+    def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.viewer.items import load_items
+        from ff3d.viewer.turntable import check_film, save_turntable
+
+        check_film(self.output)
+        check_output(self.output, force=self.force, inputs=[Path(path) for path in self.paths])
+        if self.resolution < 1:
+            raise ValueError(f"--resolution must be at least 1, got {self.resolution}")
+        items = [it for it in load_items(self.paths, resolution=self.resolution, device=self.device) if len(it.faces)]
+        if not items:
+            raise ValueError("nothing with a surface to draw; points are shown by ff3d view")
+        if len(self.paths) > 1 and not self.side_by_side:
+            raise ValueError(f"{len(self.paths)} paths, expected one; or give --side-by-side")
+        shapes = [(item.name, item.mesh) for item in (items if self.side_by_side else items[-1:])]
+        save_turntable(
+            shapes,
+            self.output,
+            frames=self.frames,
+            rate=self.rate,
+            size=self.size,
+            elevation=self.elevation,
+            up=self.up,
+            progress=True,
+        )
+        say(f"results: {self.output}")
         return 0

@@ -58,6 +58,7 @@ class Gallery:
         self.server = self.page.server
         self._lock = threading.Lock()
         self._drawn: dict[int, Any] = {}  # by item: what its node shows
+        self._notes: dict[int, str] = {}
         self._errors: dict[int, Floats | None] = {}
         self._surfaces: dict[tuple[int, int], Arrays] = {}
         self._frames: dict[int, list[Any]] = {}  # of each browser
@@ -103,7 +104,7 @@ class Gallery:
             self._at = gui.add_slider("At", 0.0, 1.0, 0.01, 0.5)
             self._flipped = gui.add_checkbox("Other half", initial_value=False)
             self._kind = gui.add_dropdown("Shows", ("distance", "occupancy"))
-            self._note = gui.add_markdown(" ")
+        self._note = gui.add_markdown("")
         self._picture = gui.add_button("Screenshot")
         for control in (*self._shown, self._layout):
             control.on_update(lambda _: self._arrange())
@@ -126,13 +127,14 @@ class Gallery:
     def draw(self) -> None:
         """Bring every item to what the controls say."""
         with self._lock, self.server.atomic():
-            self._note.content = ""
             for index, item in enumerate(self.items):
                 cut = self._cut()
                 state = (self._wires.value, self._color.value, self._level.value, self._labels.value, cut)
                 if self._drawn.get(index) != (*state, self._kind.value):
+                    self._notes[index] = ""
                     self._draw_item(index, item, cut)
                     self._drawn[index] = (*state, self._kind.value)
+            self._note.content = "\n\n".join(filter(None, self._notes.values()))
 
     def _cut(self) -> Cut | None:
         """The plane, on the page."""
@@ -175,7 +177,7 @@ class Gallery:
             try:
                 self._surfaces[index, level] = item.at_level(level)
             except ValueError as error:  # so coarse that nothing is left of the shape
-                self._say(item, error)
+                self._notes[index] = f"{item.name}: {one_line(error)}"
                 self._surfaces[index, level] = np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
         return self._surfaces[index, level]
 
@@ -189,7 +191,7 @@ class Gallery:
             try:
                 self._errors[index] = item.error(truth)
             except ValueError as error:
-                self._say(truth, error)
+                self._notes[index] = f"{truth.name}: {one_line(error)}"
                 self._errors[index] = None
         return self._errors[index]
 
@@ -217,7 +219,7 @@ class Gallery:
             assert values is not None
             found = values(self._grid(index, cut).reshape(-1, 3)).reshape(SLICE, SLICE)
         except ValueError as error:
-            self._say(item, error)
+            self._notes[index] = f"{item.name}: {one_line(error)}"
             self.server.scene.remove_by_name(f"/{index}/plane")
             return
         reach = None
@@ -227,7 +229,7 @@ class Gallery:
                 REACH * self._places[0][1] if item.distances else float(np.percentile(known, 90) if len(known) else 1)
             )
             what = "distance" if item.distances else "logits"
-            self._note.content += f"*{item.name}: {what} from -{reach:.3g}, brown, to {reach:.3g}, blue*\n\n"
+            self._notes[index] += f"{item.name}: {what} from -{reach:.3g}, brown, to {reach:.3g}, blue"
         picture = plane_picture(found, reach)
         position = np.zeros(3)
         position[cut.axis] = cut.at
@@ -245,9 +247,6 @@ class Gallery:
         unit[..., cut.axis] += cut.at
         points: Floats = unit * side + middle
         return points
-
-    def _say(self, item: Item, error: Exception) -> None:
-        self._note.content += f"{item.name}: {one_line(error)}  \n"
 
     # ------------------------------------------------------------------------------------------ layout
 

@@ -67,6 +67,13 @@ class Item:
         """(2, 3), lowest and highest corner."""
         return np.stack([self.vertices.min(axis=0), self.vertices.max(axis=0)])
 
+    @property
+    def mesh(self) -> trimesh.Trimesh:
+        """Vertices and faces as a mesh."""
+        import trimesh
+
+        return trimesh.Trimesh(self.vertices, self.faces, process=False)
+
     def error(self, truth: Item) -> Floats:
         """How far each vertex (v,) lies from the surface or the points of `truth`, input units; negative inside."""
         if not len(truth.faces):
@@ -80,7 +87,7 @@ class Item:
             def contains(points: Floats) -> Bools:
                 return values(points) > 0
 
-        return signed_error(self.vertices, _trimesh(truth.vertices, truth.faces), contains)
+        return signed_error(self.vertices, truth.mesh, contains)
 
 
 def _outside(points: Floats) -> Bools:
@@ -167,10 +174,11 @@ def _of_shape(name: str, shape: trimesh.Trimesh | PointCloud) -> Item:
         )
 
     def values() -> Values:
-        inside, surface = oracle(), _trimesh(vertices, np.asarray(faces))
+        inside, surface = oracle(), item.mesh
         return lambda points: -signed_error(points, surface, inside)
 
-    return Item(name, vertices, np.asarray(faces, dtype=np.int64), make_values=values)
+    item = Item(name, vertices, np.asarray(faces, dtype=np.int64), make_values=values)
+    return item
 
 
 def field_item(name: str, shape: OccupancyField | LatticeField, resolution: int) -> Item:
@@ -284,12 +292,6 @@ def _voxels(occupancy: Any, origin: Any, spacing: Any) -> tuple[Floats, Bools]:
 
 def _arrays(mesh: trimesh.Trimesh) -> Arrays:
     return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-
-
-def _trimesh(vertices: Floats, faces: Ints) -> trimesh.Trimesh:
-    import trimesh
-
-    return trimesh.Trimesh(vertices, faces, process=False)
 
 
 def truth_of(items: Sequence[Item], item: Item) -> Item | None:
