@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ff3d.checks import one_line
 from ff3d.geometry.arrays import Bools, Floats
 from ff3d.viewer.items import Arrays, Item, alike, truth_of
 from ff3d.viewer.page import CLAY_BYTES, FIELD_OF_VIEW, LOOPBACK, PORT, Page, glb
 from ff3d.views.figure import CUT, PANEL
-from ff3d.views.rendering import Picture, error_color
+from ff3d.views.rendering import error_color
 
 log = logging.getLogger("ff3d")
 
 GAP = 1.7  # between the middles of shapes side by side, of half the longest diagonal
 SCALE = 0.01  # of the longest side: the error of full colour
+MARGIN = 0.08  # of a plane around the shape, longest sides
 REACH = 0.1  # longest sides: the distance of full colour on a plane
 SLICE = 256  # pixels along the side of a plane
 INSIDE, OUTSIDE = (214, 96, 36), (188, 200, 214)  # points
@@ -217,7 +219,11 @@ class Gallery:
         try:
             values = item.values
             assert values is not None
-            found = values(self._grid(index, cut).reshape(-1, 3)).reshape(SLICE, SLICE)
+            points = self._grid(index, cut)
+            margin = MARGIN * self._places[index][1]
+            near = ((points >= item.box[0] - margin) & (points <= item.box[1] + margin)).all(axis=2)
+            found = np.full(near.shape, np.nan)
+            found[near] = values(points[near])
         except ValueError as error:
             self._notes[index] = f"{item.name}: {one_line(error)}"
             self.server.scene.remove_by_name(f"/{index}/plane")
@@ -349,18 +355,18 @@ def turn_between(start: Floats, end: Floats) -> Floats:
     return found / np.linalg.norm(found)
 
 
-def plane_picture(values: Floats, reach: float | None) -> Picture:
-    """A plane coloured by values (h, w): > 0 inside blue, outside brown, the surface dark; unknown (NaN) is white.
+def plane_picture(values: Floats, reach: float | None) -> NDArray[np.uint8]:
+    """A plane coloured by values (h, w): > 0 inside blue, outside brown, the surface dark; NaN can be seen through.
 
-    reach: the value of full colour; None for the two sides alone, outside grey.  Returns the picture (h, w, 3).
+    reach: the value of full colour; None for the two sides alone, outside grey.  Returns uint8 (h, w, 4), RGBA.
     """
     inside, known = values > 0, np.isfinite(values)
     depth = np.ones_like(values)
     if reach is not None:  # in bands, by which a distance is told from a label
-        depth = (1 + np.floor(8 * np.clip(np.abs(values) / (reach or 1.0), 0, 1))) / 9
+        depth = (1 + np.floor(8 * np.clip(np.abs(np.nan_to_num(values)) / (reach or 1.0), 0, 1))) / 9
     colors = np.where(inside[..., None], np.array(CUT), np.array(PANEL if reach is None else BROWN))
-    colors = np.where(known[..., None], 1 + np.nan_to_num(depth)[..., None] * (colors - 1), 1)
+    colors = 1 + depth[..., None] * (colors - 1)
     for axis in (0, 1):
-        change = np.diff(inside & known, axis=axis, prepend=np.take(inside, [0], axis))
+        change = np.diff(inside, axis=axis, prepend=np.take(inside, [0], axis))
         colors[change] = 0.1
-    return np.rint(255 * colors).astype(np.uint8)
+    return np.rint(255 * np.concatenate([colors, known[..., None]], axis=2)).astype(np.uint8)

@@ -82,15 +82,15 @@ def test_a_lattice_is_shown_level_by_level_and_its_last_one_is_the_field(folder)
     assert np.array_equal(item.at_level(item.levels)[0], item.vertices)
 
 
-def test_a_plane_is_blue_inside_and_brown_outside_and_white_where_nothing_is_known():
+def test_a_plane_is_blue_inside_brown_outside_and_seen_through_where_nothing_is_known():
     x, y = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(-1, 1, 41))
     radius = np.hypot(x, y)
     picture = plane_picture(np.where(x < 0.9, 0.5 - radius, np.nan), 0.3)
-    red, _, blue = picture.astype(int).transpose(2, 0, 1)
+    red, _, blue, opacity = picture.astype(int).transpose(2, 0, 1)
     assert (blue > red)[radius < 0.4].all()
     assert (red > blue)[(radius > 0.6) & (x < 0.89)].all()
-    assert (picture[x > 0.91] == 255).all()
-    assert len(np.unique(plane_picture(0.5 - radius, None).reshape(-1, 3), axis=0)) == 3  # inside, outside, between
+    assert np.array_equal(opacity, np.where(x < 0.9, 255, 0))
+    assert len(np.unique(plane_picture(0.5 - radius, None).reshape(-1, 4), axis=0)) == 3  # inside, outside, between
     assert Cut(0, 0.2).keeps(np.array([[0.1, 0, 0], [0.3, 0, 0]])).tolist() == [True, False]
 
 
