@@ -8,7 +8,7 @@ WORKERS ?= logical
 TESTS ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: setup open3d demo test quick bench lint wheel docs examples clean
+.PHONY: setup open3d demo test quick bench lint wheel docs examples tables clean
 
 setup: $(VENV)/ready
 
@@ -58,6 +58,10 @@ docs: setup
 # runs every command's examples, and writes docs/commands.md with what they print; some minutes
 examples: setup
 	$(BIN)/python scripts/run_examples.py
+
+# the tables of the docs, from the rows in docs/rows/
+tables: setup
+	$(BIN)/python scripts/make_tables.py
 
 # builds the wheel into dist/, installs it in an environment of its own outside the checkout, and uses it there
 wheel: setup

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
+from rows import write_rows
 
 import ff3d
 from ff3d.fitting import train
@@ -64,10 +65,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--rows", type=Path, help="write the table there too, as scripts/make_tables.py reads it")
     options = parser.parse_args()
     heads = ["variant", "mesh", "seed", "parameters", "all voxels", *TEST_KINDS, "steps", "M samples/s", "M voxels/s"]
     print("| " + " | ".join(heads) + " |\n|---|---" + "|---:" * (len(heads) - 2) + "|")
     means: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    table: list[list[Any]] = []
     for name in options.names:
         mesh = ff3d.load_mesh(options.folder / "meshes" / f"{name}.obj")
         tests = load_test_sets(options.folder / "testsets" / f"{name}.npz")
@@ -87,9 +90,14 @@ def main() -> None:
                 speed = fit.progress.step * config.optimiser.batch_size / fit.progress.seconds / 1e6
                 row = [*scores, fit.progress.step, speed, len(centers) / seconds / 1e6]
                 means[variant].append(row)
+                table.append([variant, name, seed, fit.field.parameter_count, *row])
                 print(_line([variant, name, str(seed), f"{fit.field.parameter_count:,}"], row), flush=True)
     for variant, rows in means.items():
+        table.append([variant, "mean", "", "", *np.mean(rows, axis=0).tolist()])
         print(_line([variant, "mean", "", ""], list(np.mean(rows, axis=0))))
+    if options.rows:
+        forms = ["", "", "0", ",0", *[".4"] * (1 + len(TEST_KINDS)), ",0", "2", "1"]
+        write_rows(options.rows, dict(zip(heads, forms, strict=True)), table, seeds=options.seeds)
 
 
 def _line(labels: list[str], row: list[float]) -> str:

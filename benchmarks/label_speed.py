@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import igl
 import numpy as np
 import trimesh
 from label_shapes import SHAPES
 from numpy.typing import NDArray
+from rows import write_rows
 
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import sample_surface, sample_uniform
@@ -73,8 +75,10 @@ def main() -> None:
     parser.add_argument("--uniform", type=int, default=1_000_000)
     parser.add_argument("--near", type=int, default=200_000)
     parser.add_argument("--exact", type=int, default=0)
+    parser.add_argument("--rows", type=Path, help="write the table there too, as scripts/make_tables.py reads it")
     arguments = parser.parse_args()
     rates: dict[str, dict[str, float]] = {kind: {} for kind in AIMS}
+    rows = []
     print("| shape | faces | building, s | uniform, M/s | near, M/s | wrong |", flush=True)
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     for name in arguments.shapes:
@@ -86,6 +90,10 @@ def main() -> None:
         differ = wrong(mesh, arguments.exact) if arguments.exact else ""
         numbers = " | ".join(f"{rates[kind][name]:.3f}" for kind in AIMS)
         print(f"| {name} | {len(mesh.faces):,} | {best:.2f} | {numbers} | {differ} |", flush=True)
+        rows.append([name, len(mesh.faces), best, *(rates[kind][name] for kind in AIMS), differ])
+    if arguments.rows:
+        columns = {"shape": "", "faces": ",0", "building, s": "2", "uniform, M/s": "3", "near, M/s": "3", "wrong": "0"}
+        write_rows(arguments.rows, columns, rows, seeds="0")
     for kind, aim in AIMS.items():
         slowest = sorted(rates[kind], key=lambda name: rates[kind][name])[:3]
         under = sum(rate < aim for rate in rates[kind].values())

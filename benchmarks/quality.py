@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import write_rows
 
 import ff3d
 from ff3d.fields.config import PAPER_MAPPINGS
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--preset", default="plain")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resolution", type=int, help="also extract and score the mesh")
+    parser.add_argument("--rows", type=Path, help="write the table there too, as scripts/make_tables.py reads it")
     options = parser.parse_args()
     steps = {"steps": options.steps} if options.steps else {}  # left out, the preset's own stand
     settings = {"seconds": options.seconds, "device": options.device} | steps
@@ -108,6 +110,12 @@ def main() -> None:
     for mapping, rows in scores.items():
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         print(f"{mapping:11} " + " ".join(f"{m:.4f} ({s:.4f})" for m, s in zip(mean, spread, strict=True)))
+    if options.rows:
+        table = [
+            [mapping, *np.stack([np.mean(rows, axis=0), np.std(rows, axis=0)], axis=1).tolist()]
+            for mapping, rows in scores.items()
+        ]
+        write_rows(options.rows, {"mapping": "", **dict.fromkeys(TEST_KINDS, ".4")}, table, seeds=options.seeds)
 
 
 if __name__ == "__main__":

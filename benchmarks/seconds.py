@@ -22,6 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from rows import write_rows
 
 import ff3d
 from ff3d.fields.checkpoint import FitError
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--baseline", type=Path)
     parser.add_argument("--cells", type=int, nargs="+", default=[256, 384, 512, 768])
     parser.add_argument("--out", type=Path, default=Path("runs/seconds"))
+    parser.add_argument("--rows", type=Path, help="write the table there too, as scripts/make_tables.py reads it")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[list[float]]] = defaultdict(list)
@@ -89,6 +91,10 @@ def main() -> None:
     for what, measured in rows.items():
         seconds, kilobytes, *scores = np.mean(measured, axis=0)
         print(f"| {what} | {seconds:.1f} | {kilobytes:,.0f} | {' | '.join(f'{score:.4f}' for score in scores)} |")
+    if options.rows:
+        columns = {"what": "", "seconds": "1", "KB": ",0", **dict.fromkeys(TEST_KINDS, ".4")}
+        means = [[what, *np.mean(measured, axis=0).tolist()] for what, measured in rows.items()]
+        write_rows(options.rows, columns, means, seeds=options.seeds)
 
 
 if __name__ == "__main__":
