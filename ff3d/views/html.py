@@ -21,7 +21,7 @@ from ff3d.studies.study import Study
 from ff3d.views.color import to_srgb
 from ff3d.views.pages import apart, base64_of, rendered, round_steps, script_data
 from ff3d.views.rendering import CREASE, Camera, error_color, signed_error
-from ff3d.views.tables import COLUMNS, LEGEND, PAPER, cells, csv_table, latex_table, noted, provenance
+from ff3d.views.tables import COLUMNS, LEGEND, cells, csv_table, latex_table, noted, provenance, published_means
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -62,7 +62,7 @@ def write_page(study: Study) -> Path:
         title=", ".join(meshes),
         columns=COLUMNS,
         tables=tables,
-        paper=PAPER if plan.config.preset == "paper" else {},
+        paper=published_means() if plan.config.preset == "paper" else {},
         failures=[row for row in study.rows if row.failure],
         notes=noted(study),
         legend=LEGEND,

@@ -11,7 +11,16 @@ from ff3d.shapes.mesh import load_mesh
 from ff3d.studies.study import Study
 from ff3d.views.figure import Entry, comparison_picture, section_picture
 from ff3d.views.rendering import save_picture
-from ff3d.views.tables import LEGEND, markdown_text, noted, provenance, score_text, text_table
+from ff3d.views.tables import (
+    LEGEND,
+    PAPER_LEGEND,
+    markdown_text,
+    noted,
+    paper_table,
+    provenance,
+    score_text,
+    text_table,
+)
 
 
 def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = False) -> list[Path]:
@@ -29,6 +38,8 @@ def write_report(study: Study, *, pictures: bool = True, progress_bar: bool = Fa
         lines += [f"Interrupted: {study.missing} {verb} missing or incomplete.", ""]
     if len(study.meshes) > 1:
         lines += ["## All meshes", "", text_table(study, markdown=True), ""]
+    if plan.config.preset == "paper":
+        lines += ["## Beside the published figures", "", paper_table(study.rows), "", PAPER_LEGEND, ""]
     for mesh in study.meshes:
         lines += [f"## {markdown_text(mesh)}", "", text_table(study, mesh, markdown=True), ""]
         shown = [path for path in paths if path.stem in (mesh, f"{mesh}-cuts")]

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 from ff3d.settings import make_config
 from ff3d.studies.task import Row, Task
-from ff3d.views.tables import csv_table, markdown_text
+from ff3d.views.tables import csv_table, markdown_text, paper_table
 
 
 def row_of(mesh, reason):
@@ -32,3 +33,19 @@ def test_markdown_shows_names_and_failures_as_they_are():
         assert {it.type for token in inline for it in token.children} <= {"text", "text_special"}
         assert shown == [" ".join(text.split()), "a", "b", " ".join(text.split()), "1"]
         assert not any(token.type in ("html_block", "heading_open") for token in tokens)
+
+
+def test_the_papers_table_judges_means_over_meshes_by_the_published_spread():
+    def row(mesh, mapping, seed, uniform, boundary):
+        row = Row.failed(Task(Path(f"{mesh}.ply"), make_config("paper", mapping=mapping, seed=seed), {}), "")
+        return dataclasses.replace(row, iou={"uniform": uniform, "boundary_face": boundary})
+
+    rows = [row("dragon", "none", 0, 0.96, 0.80), row("dragon", "none", 1, 0.94, 0.90)]
+    rows += [row("buddha", "none", 0, 0.96, 0.95), row("armadillo", "none", 0, 0.97, 0.90)]
+    rows += [row("dragon", "basic", 0, 0.955, 0.892)]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in paper_table(rows).splitlines()]
+    published = "0.959 ± 0.006", "0.864 ± 0.014"
+    assert lines[2] == ["none", "0.960 ± 0.010", published[0], "within", "0.900 ± 0.050", published[1], "+0.036"]
+    assert lines[3][1:4] == ["0.955 (1 mesh)", "0.966 ± 0.007", "-0.011"]
+    assert lines[3][6] == "within"
+    assert [lines[4][1], lines[4][3]] == ["–", "–"]  # noqa: RUF001
