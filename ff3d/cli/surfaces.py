@@ -213,6 +213,8 @@ ShownPaths = Annotated[
 class ViewCommand:
     """Show meshes, scans, fields and results in the browser: turn, compare, cut and colour them."""
 
+    EXAMPLES: ClassVar = ("bunny runs/bunny", "runs/compare --port 0 --no-open")
+
     paths: ShownPaths
     resolution: int = 128
     """grid cells along the longest side of a field's surface"""
@@ -251,6 +253,11 @@ class ViewCommand:
 @dataclass
 class RenderCommand:
     """Draw a shape, or several side by side, as it turns: a film or an animated picture, without OpenGL."""
+
+    EXAMPLES: ClassVar = (
+        "runs/bunny --frames 12 --size 160 -o turn.gif",
+        "bunny runs/bunny --side-by-side -o both.png",
+    )
 
     paths: ShownPaths
     output: Annotated[Path, arg(aliases=["-o"])]
