@@ -51,7 +51,9 @@ class WatertightCommand:
     workers: int = 0
     """processes that close meshes side by side (0: this one, one after the other)"""
     timeout: float | None = None
-    """seconds after which a mesh is given up; needs --workers"""
+    """seconds after which a mesh is given up; needs --workers or --ray"""
+    ray: str | None = None
+    """the address of a Ray cluster that closes them: auto, local, or ray://HOST:PORT; its nodes must see the files"""
     max_memory: float | None = None
     """gigabytes that may be used by each mesh (default: what is available)"""
     force: bool = False
@@ -59,12 +61,12 @@ class WatertightCommand:
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.closing.files import ROWS, Job, close_many
+        from ff3d.jobs import Executor
         from ff3d.shapes.sources import distinct_names, find_shapes
 
         if (self.output is None) == (self.out is None):
             raise ValueError("give -o FILE for one mesh, or --out DIR for one or many")
-        if self.timeout is not None and not self.workers:
-            raise ValueError("--timeout needs --workers: a mesh can be given up in a process of its own alone")
+        executor = Executor(self.workers, self.timeout, self.ray)
         config = self._config()
         memory = bytes_of(self.max_memory)
         sources = find_shapes(self.meshes)
@@ -86,9 +88,7 @@ class WatertightCommand:
             Job(source, self.out / f"{name}{ending}", config, self.points, memory)
             for source, name in zip(sources, distinct_names(sources), strict=True)
         ]
-        rows = close_many(
-            jobs, self.out / ROWS, workers=self.workers, timeout=self.timeout, progress=True, force=self.force
-        )
+        rows = close_many(jobs, self.out / ROWS, executor, progress=True, force=self.force)
         failed = sum("failure" in row for row in rows)
         say(f"{len(rows) - failed} of {len(rows)} meshes closed")
         say(f"results: {self.out}")

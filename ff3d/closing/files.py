@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
-import math
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ff3d.checks import one_line
 from ff3d.closing.config import RESOLUTION, ClosingConfig
 from ff3d.closing.watertight import Closed, close, largest_distance
-from ff3d.files import append_row, check_output, file_sha256, locked, read_rows
+from ff3d.files import check_output, file_sha256, locked, read_rows
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box
-from ff3d.geometry.cores import threads
 from ff3d.geometry.triangles import HalfEdges, signed_volume
+from ff3d.jobs import HERE, Executor, run_to_rows
 from ff3d.surfaces.export import check_ending, check_samples, check_voxels, save_surface, save_voxels
 
 if TYPE_CHECKING:
     import trimesh
-
-log = logging.getLogger("ff3d")
 
 ROWS = "watertight.jsonl"
 
@@ -54,6 +44,29 @@ class Job:
         check_ending(self.output)
         if self.points < 1:
             raise ValueError(f"points must be at least 1, got {self.points}")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The job's row, whatever happens."""
+        row: dict[str, Any] = {"mesh": str(self.source), "file": self.output.name}
+        try:
+            row |= self.identity
+            row |= self.run()
+        except Exception as error:  # whatever it trips over, the other meshes follow
+            row["failure"] = one_line(error)
+        return [row]
+
+    def lost(self, reason: str) -> list[dict[str, Any]]:
+        """The row if the process that ran it was lost."""
+        return [{"mesh": str(self.source), "file": self.output.name, "failure": reason}]
+
+    def done(self, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]] | None:
+        """Its row, if that is a success of this job whose file is there."""
+        row = known.get(self.output.name, {"failure": "not run"})
+        try:
+            same = "failure" not in row and row | json.loads(json.dumps(self.identity)) == row
+        except OSError:
+            return None
+        return [row] if same and self.output.is_file() else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -122,9 +135,8 @@ def is_closed(mesh: trimesh.Trimesh) -> bool:
 def close_many(
     jobs: Sequence[Job],
     rows: Path,
+    executor: Executor = HERE,
     *,
-    workers: int = 0,
-    timeout: float | None = None,
     progress: bool = False,
     force: bool = False,
 ) -> list[dict[str, Any]]:
@@ -132,105 +144,12 @@ def close_many(
 
     A job whose row is there already, with its file, is not run again. One that fails is a row with its `failure`, tried
     again next time; of two rows of one file the last counts.
-    workers: processes beside this one, in which a mesh that crashes or takes longer than `timeout` seconds is a row
-    too; 0: this process.
+    executor: where they run. On a cluster, its nodes must see the files under the same paths.
     force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files, or
     if another process writes there.
     """
-    if workers < 0 or (timeout is not None and not 0 < timeout < math.inf):
-        raise ValueError(f"workers must be 0 or more and timeout positive, got {workers} and {timeout}")
     with locked(rows.parent):
-        return _close_waiting(jobs, rows, workers=workers, timeout=timeout, progress=progress, force=force)
-
-
-def _close_waiting(
-    jobs: Sequence[Job], rows: Path, *, workers: int, timeout: float | None, progress: bool, force: bool
-) -> list[dict[str, Any]]:
-    known = read_rows(rows)
-    for job in jobs:
-        check_output(job.output, force=force or job.output.name in known, inputs=[job.source])
-    done: dict[int, dict[str, Any]] = {}
-    for number, job in enumerate(jobs):
-        row = known.get(job.output.name)
-        if row and job.output.is_file() and _same(row, job):
-            done[number] = row
-    waiting = [number for number in range(len(jobs)) if number not in done]
-    outcomes = _in_processes(jobs, waiting, workers, timeout) if workers else _in_turn(jobs, waiting)
-    with tqdm(total=len(jobs), initial=len(done), desc="watertight", unit=" meshes", disable=not progress) as bar:
-        for number, row in outcomes:
-            if "failure" in row:
-                log.warning("%s: %s", jobs[number].source, row["failure"])
-            done[number] = row
-            append_row(rows, row)
-            bar.update()
-    return [done[number] for number in sorted(done)]
-
-
-def _same(row: dict[str, Any], job: Job) -> bool:
-    """Whether a row is of this job, and a success."""
-    try:
-        identity = json.loads(json.dumps(job.identity))
-    except OSError:
-        return False
-    return "failure" not in row and row | identity == row
-
-
-def _row(job: Job) -> dict[str, Any]:
-    """Run a job: its row, whatever happens."""
-    row: dict[str, Any] = {"mesh": str(job.source), "file": job.output.name}
-    try:
-        row |= job.identity
-        return row | job.run()
-    except Exception as error:  # whatever it trips over, the other meshes follow
-        return row | {"failure": one_line(error)}
-
-
-def _in_turn(jobs: Sequence[Job], waiting: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number in waiting:
-        yield number, _row(jobs[number])
-
-
-def _in_processes(
-    jobs: Sequence[Job], waiting: Sequence[int], workers: int, timeout: float | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    from pebble import ProcessExpired, ProcessPool
-
-    share = max(1, threads() // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(workers, initializer=_begin, initargs=(share,), context=context) as pool:
-        futures: dict[Any, int] = {pool.schedule(_row, (jobs[number],), timeout=timeout): number for number in waiting}
-        try:
-            for future in as_completed(futures):
-                number = futures[future]
-                try:
-                    row = future.result()
-                except TimeoutError:
-                    row = _failed(jobs[number], f"no end after {timeout:g} s; see --timeout")
-                except ProcessExpired as error:
-                    row = _failed(jobs[number], f"the process that closed it ended with code {error.exitcode}")
-                yield number, row
-        except BaseException:
-            pool.stop()
-            raise
-
-
-def _failed(job: Job, reason: str) -> dict[str, Any]:
-    return {"mesh": str(job.source), "file": job.output.name, "failure": reason}
-
-
-def _begin(share: int) -> None:
-    """What a worker does first: it takes its share of the cores, and ends when this process does, even by a kill.
-
-    The libraries are loaded now, so that a mesh's time is its own.
-    """
-    os.environ["OMP_NUM_THREADS"] = str(share)
-    for name in ("igl", "scipy.ndimage", "scipy.sparse.csgraph", "skimage.measure", "trimesh"):
-        importlib.import_module(name)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+        known = read_rows(rows)
+        for job in jobs:
+            check_output(job.output, force=force or job.output.name in known, inputs=[job.source])
+        return run_to_rows(jobs, rows, executor, title="watertight", unit="meshes", progress=progress)

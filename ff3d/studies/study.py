@@ -16,8 +16,8 @@ from tqdm import tqdm
 from ff3d.checks import one_line, read_json
 from ff3d.files import check_unmade, locked, write_atomically, write_text
 from ff3d.runs import Run, RunError
+from ff3d.storage import Storage
 from ff3d.studies.plan import PLAN, Plan, Record, matches_plan, provenance
-from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import summary
 from ff3d.studies.task import ROW, Reference, Row, reference
 from ff3d.studies.workers import Workers

@@ -14,22 +14,22 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ff3d.checks import one_line
 from ff3d.files import LOCK, write_text
 from ff3d.geometry.cores import configure_process, limited_threads, threads
+from ff3d.jobs import cluster_failure, on_cluster
 from ff3d.progress import Interrupt, block_signals
-from ff3d.studies.remote import Storage
+from ff3d.storage import Storage
 
 if TYPE_CHECKING:
     from ff3d.studies.task import Row, Task
 
 log = logging.getLogger("ff3d")
 
-AHEAD = 1000  # tasks that a cluster is given before the first are back
-RETRIES = 5  # of a task whose node died
 END_AT_ONCE = 2  # presses of Ctrl-C
 SENDING = 10.0  # seconds between looks at whether there is a new checkpoint to be sent
 UNFINISHED = ("config.json", "metrics.jsonl", "field.safetensors", "checkpoint.safetensors")  # of a fit
@@ -138,39 +138,15 @@ class Workers:
         return row, True
 
     def _on_ray(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
-        if self.ray == "local":  # read when ray is imported: then its ports are on loopback
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        try:
-            import ray
-        except ImportError:
-            raise ValueError("--ray needs the package ray: pip install 'ff3d[ray]'") from None
         from ff3d.studies.task import Row
 
-        ray.init(
-            address=None if self.ray == "local" else self.ray,
-            include_dashboard=False,
-            log_to_driver=False,
-            ignore_reinit_error=True,
-        )
+        assert self.ray is not None
         cpus = self.threads or 1
         # one process for each task: what a fit leaves behind, or breaks, is gone with it
-        apart = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_retries=RETRIES)(_apart)
-        alone = Workers(1, cpus, self.timeout)
-        waiting = iter(tasks)
-        pending: dict[Any, Task] = {}
-        while True:
-            for task in islice(waiting, AHEAD - len(pending)):
-                pending[apart.remote(alone, task, out, command)] = task
-            if not pending:
-                return
-            finished, _ = ray.wait(list(pending), num_returns=1)
-            for reference in finished:
-                task = pending.pop(reference)
-                try:
-                    row = ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    row = Row.failed(task, f"the cluster could not do it: {str(error).splitlines()[0]}")
-                yield task, row, True
+        apart = partial(_apart, Workers(1, cpus, self.timeout), out=out, command=command)
+        for number, row in on_cluster(apart, tasks, self.ray, cpus=cpus, gpus=self.gpus):
+            lost = isinstance(row, BaseException)
+            yield tasks[number], Row.failed(tasks[number], cluster_failure(row)) if lost else row, True
 
 
 def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:

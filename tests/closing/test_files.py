@@ -11,6 +11,7 @@ import trimesh
 from ff3d.closing.config import ClosingConfig
 from ff3d.closing.files import ROWS, Job, close_many
 from ff3d.formats.writers import save_mesh
+from ff3d.jobs import Executor
 from ff3d.shapes.mesh import load_mesh
 from ff3d.shapes.point_cloud import load_points
 
@@ -90,7 +91,7 @@ def test_workers_write_the_same_bytes_as_one_process(folder):
     alone = close_many(jobs_of(folder), folder / "out" / ROWS)
     bytes_alone = [(folder / "out" / f"{name}.ply").read_bytes() for name in ("ball", "box")]
     (folder / "out").rename(folder / "before")
-    beside = close_many(jobs_of(folder), folder / "out" / ROWS, workers=2)
+    beside = close_many(jobs_of(folder), folder / "out" / ROWS, Executor(2))
     assert [(folder / "out" / f"{name}.ply").read_bytes() for name in ("ball", "box")] == bytes_alone
     for one, other in zip(alone, beside, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
@@ -99,7 +100,7 @@ def test_workers_write_the_same_bytes_as_one_process(folder):
 @pytest.mark.slow
 def test_a_mesh_that_takes_too_long_is_a_row_and_stops_nothing(folder):
     os.mkfifo(folder / "endless.ply")
-    rows = close_many(jobs_of(folder, ["endless", "box"]), folder / "out" / ROWS, workers=1, timeout=15)
+    rows = close_many(jobs_of(folder, ["endless", "box"]), folder / "out" / ROWS, Executor(1, timeout=15))
     assert rows[0]["failure"] == "no end after 15 s; see --timeout"
     assert rows[1]["closed"]
 

@@ -17,8 +17,8 @@ from ff3d.files import _sha256
 from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import load_surface
 from ff3d.settings import make_config
+from ff3d.storage import Storage
 from ff3d.studies.plan import Plan
-from ff3d.studies.remote import Storage
 from ff3d.studies.statistics import curve, interval, summary, sweep
 from ff3d.studies.study import ROWS, TABLE, Study, read_rows, run_study
 from ff3d.studies.task import ROW, Row, Task

@@ -12,7 +12,7 @@ from ff3d.points.test_sets import TEST_KINDS
 from ff3d.runs import Run
 from ff3d.settings import make_config
 from ff3d.shapes.mesh import load_mesh
-from ff3d.studies.remote import Storage
+from ff3d.storage import Storage
 from ff3d.studies.study import read_rows
 from ff3d.studies.task import ROW, Row, Task, evaluate, perform, reference
 

@@ -14,8 +14,8 @@ import trimesh
 
 from ff3d.formats.writers import save_mesh
 from ff3d.shapes.mesh import load_mesh
+from ff3d.storage import Storage
 from ff3d.studies.plan import make_plan
-from ff3d.studies.remote import Storage
 from ff3d.studies.study import run_study
 from ff3d.views.html import FACES, write_page
 from ff3d.views.markdown import write_report

@@ -1,6 +1,6 @@
 import pytest
 
-from ff3d.studies.remote import Storage
+from ff3d.storage import Storage
 
 
 @pytest.fixture(params=["folder", "address"])

@@ -1,0 +1,204 @@
+"""Many jobs, each with rows that say what came of it: in this process, in processes beside it, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from ff3d.files import append_row, read_rows
+from ff3d.geometry.cores import configure_process, threads
+from ff3d.progress import block_signals
+
+log = logging.getLogger("ff3d")
+
+Row = dict[str, Any]  # with its `mesh` and `file`, and its `failure` if it is one
+AHEAD = 1000  # jobs that a cluster is given before the first are back
+RETRIES = 5  # of a job whose node died
+LIBRARIES = ("igl", "scipy.ndimage", "scipy.sparse.csgraph", "skimage.measure", "trimesh")  # that jobs import
+
+
+class Job(Protocol):
+    """One piece of work. Jobs are sent to other processes and machines."""
+
+    def rows(self) -> list[Row]:
+        """Do the work; the rows of what came of it. What goes wrong is a row with its `failure`, not an exception."""
+
+    def lost(self, reason: str) -> list[Row]:
+        """The rows if the process that did it was lost."""
+
+    def done(self, known: dict[str, Row]) -> list[Row] | None:
+        """Its rows if it need not be done again, going by the known ones by their `file`; else None."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where jobs run.
+
+    workers: processes beside this one, so that a job that crashes or hangs is a row and stops nothing; 0: this process.
+    timeout: seconds after which a job is given up; only with workers or a cluster.
+    ray: a cluster's address, "auto" for the one around, "local" for one on this machine.
+    """
+
+    workers: int = 0
+    timeout: float | None = None
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or (self.timeout is not None and not 0 < self.timeout < math.inf):
+            raise ValueError(f"workers must be 0 or more and timeout positive, got {self.workers} and {self.timeout}")
+        if self.timeout is not None and not (self.workers or self.ray):
+            raise ValueError("--timeout needs --workers or --ray: a job can be given up in a process of its own alone")
+
+    def outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[int, list[Row]]]:
+        """Do the jobs: the number and the rows of each, as they come."""
+        if self.ray is not None:
+            alone = Executor(1, self.timeout)
+            for number, outcome in on_cluster(partial(_apart, alone), jobs, self.ray):
+                lost = isinstance(outcome, BaseException)
+                yield number, jobs[number].lost(cluster_failure(outcome)) if lost else outcome
+        elif self.workers:
+            yield from self._in_processes(jobs)
+        else:
+            for number, job in enumerate(jobs):
+                yield number, job.rows()
+
+    def _in_processes(self, jobs: Sequence[Job]) -> Iterator[tuple[int, list[Row]]]:
+        from pebble import ProcessExpired, ProcessPool
+
+        share = max(1, threads() // self.workers)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPool(self.workers, initializer=_begin, initargs=(share,), context=context) as pool:
+            futures: dict[Any, int] = {
+                pool.schedule(_rows, (job,), timeout=self.timeout): number for number, job in enumerate(jobs)
+            }
+            try:
+                for future in as_completed(futures):
+                    number = futures[future]
+                    try:
+                        rows = future.result()
+                    except TimeoutError:
+                        rows = jobs[number].lost(f"no end after {self.timeout:g} s; see --timeout")
+                    except ProcessExpired as error:
+                        rows = jobs[number].lost(f"its process ended with code {error.exitcode}")
+                    yield number, rows
+            except BaseException:
+                pool.stop()
+                raise
+
+
+HERE = Executor()
+
+
+def run_to_rows(
+    jobs: Sequence[Job],
+    rows: Path,
+    executor: Executor = HERE,
+    *,
+    title: str,
+    unit: str,
+    progress: bool = False,
+    written: Callable[[], None] | None = None,
+) -> list[Row]:
+    """Do those jobs that are not done; append their rows to a .jsonl file as they come; all rows, in the jobs' order.
+
+    Of two rows of one file the last counts.  title, unit: of the progress bar.  written: called after rows are.
+    """
+    known = read_rows(rows)
+    found = {number: old for number, job in enumerate(jobs) if (old := job.done(known)) is not None}
+    waiting = [number for number in range(len(jobs)) if number not in found]
+    with tqdm(total=len(jobs), initial=len(found), desc=title, unit=f" {unit}", disable=not progress) as bar:
+        for place, new in executor.outcomes([jobs[number] for number in waiting]):
+            found[waiting[place]] = new
+            for row in new:
+                if "failure" in row:
+                    log.warning("%s: %s", row["mesh"], row["failure"])
+                append_row(rows, row)
+            if written is not None:
+                written()
+            bar.update()
+    return [row for number in sorted(found) for row in found[number]]
+
+
+def on_cluster(
+    function: Callable[[Any], Any], items: Sequence[Any], address: str, *, cpus: int = 1, gpus: float = 0.0
+) -> Iterator[tuple[int, Any]]:
+    """function(item) of each item on the nodes of a Ray cluster: its number and the result, or the RayError.
+
+    In the order in which they come.
+    address: of the cluster, "auto" for the one around, "local" for one on this machine.
+    Raises ValueError if the package ray is missing.
+    """
+    if address == "local":  # read when ray is imported: then its ports are on loopback
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--ray needs the package ray: pip install 'ff3d[ray]'") from None
+    ray.init(
+        address=None if address == "local" else address,
+        include_dashboard=False,
+        log_to_driver=False,
+        ignore_reinit_error=True,
+    )
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(function)
+    waiting = iter(enumerate(items))
+    pending: dict[Any, int] = {}
+    while True:
+        for number, item in islice(waiting, AHEAD - len(pending)):
+            pending[remote.remote(item)] = number
+        if not pending:
+            return
+        finished, _ = ray.wait(list(pending), num_returns=1)
+        for reference in finished:
+            number = pending.pop(reference)
+            try:
+                yield number, ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield number, error
+
+
+def cluster_failure(error: BaseException) -> str:
+    """Why a cluster did not do a job."""
+    return f"the cluster could not do it: {str(error).splitlines()[0]}"
+
+
+def _rows(job: Job) -> list[Row]:
+    return job.rows()
+
+
+def _apart(alone: Executor, job: Job) -> list[Row]:
+    """A job on a node of a cluster, in a process of its own: what it leaves behind, or breaks, is gone with it."""
+    ((_, rows),) = alone.outcomes([job])
+    return rows
+
+
+def _begin(share: int) -> None:
+    """What a worker does first: it takes its share of the cores, and ends when this process does, even by a kill.
+
+    The libraries are loaded now, so that a job's time is its own.
+    """
+    configure_process(share)
+    block_signals()
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
