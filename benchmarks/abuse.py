@@ -71,7 +71,7 @@ def readers(place: str) -> dict[str, Reader]:
     from ff3d.fields.optimise import Adam
     from ff3d.formats.writers import WRITERS, save_mesh
     from ff3d.labels.oracles import make_oracle
-    from ff3d.points.datasets import label_file
+    from ff3d.points.label_files import label_file
     from ff3d.points.test_sets import load_test_sets, test_points
     from ff3d.runs import MeshSource, Run
     from ff3d.settings import make_config

@@ -63,6 +63,16 @@ class Storage:
         if self.remote and self._system.exists(f"{self._root}/{name}"):
             self._system.rm_file(f"{self._root}/{name}")
 
+    def size(self, name: str) -> int | None:
+        """The bytes of a file, at the address if it has one; None if it is not there."""
+        path = self._place(name)
+        if not self.remote:
+            return path.stat().st_size if path.is_file() else None
+        try:
+            return int(self._system.size(f"{self._root}/{name}"))
+        except FileNotFoundError:
+            return None
+
     def _place(self, name: str) -> Path:
         """Where a name lies in `local`."""
         if name.startswith("/") or {"..", "."} & set(name.split("/")):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from ff3d.checks import check_seed
 from ff3d.cli.options import ManyMeshes, OracleName, ShapeName, say, say_places
+from ff3d.datasets.config import LayoutName, Target
 from ff3d.files import check_folder, check_output
 from ff3d.points.config import SamplingConfig
 
@@ -32,7 +31,7 @@ class LabelCommand:
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.labels.oracles import load_surface
-        from ff3d.points.datasets import is_labels, label_file
+        from ff3d.points.label_files import is_labels, label_file
 
         inputs = [self.points, Path(self.mesh)]
         check_output(self.output, force=self.force or is_labels(self.output), inputs=inputs)
@@ -45,51 +44,97 @@ class LabelCommand:
 
 @dataclass
 class PrepareCommand:
-    """Write labelled samples of many meshes, for use elsewhere; a mesh that fails is a row with its reason."""
+    """Write sets of points that other projects train on; a mesh that fails is a row with its reason.
+
+    Lengths are in the coordinates that are written; docs/datasets.md says what each layout has.
+    """
 
     EXAMPLES: ClassVar = (
         "bunny knot --points 20000 --out samples",
-        "meshes --points 20000 --uniform 0.2 --out samples-near",
+        "bunny bracket --layout dora --watertight first --workers 2 --out dora",
     )
 
     meshes: ManyMeshes
-    out: Path
-    """folder for NAME.npz and prepared.jsonl; what is there already is kept"""
-    points: int = 100_000
-    """points of each mesh"""
+    out: str
+    """folder for the sets and prepared.jsonl, or an fsspec address (s3://...); what is there already is kept"""
+    layout: LayoutName = "ff3d"
+    """whose loader is to read them"""
+    sets: tuple[str, ...] = ()
+    """mixed, volume, near, sharp, surface, salient; near=5000: that many points (default: the layout's)"""
+    points: int | None = None
+    """points of each set (default: the layout's; ff3d: 100,000)"""
+    target: Target | None = None
+    """what is known of a point: occupancy, signed or unsigned distance (default: the layout's)"""
+    truncation: float | None = None
+    """what distances are clipped at (default: nothing)"""
     uniform: float = SamplingConfig.uniform
-    """share of the points that are uniform in the box; the rest lie near the surface"""
-    widths: tuple[float, ...] = SamplingConfig.widths
-    """standard deviations of the points near the surface, units (shares of the cube's side)"""
+    """mixed: share of the points that are uniform in the box; the rest lie near the surface"""
+    widths: tuple[float, ...] | None = None
+    """standard deviations of the points near the surface and near salient edges (default: the layout's)"""
+    angle: float | None = None
+    """degrees between faces from which on an edge is salient (default: the layout's; ff3d: 30)"""
     margin: float = SamplingConfig.margin
-    """how far the box reaches past the mesh, units"""
+    """layout ff3d: how far the box of mixed and volume reaches past the mesh"""
+    watertight: Literal["no", "first"] = "no"
+    """first: close each mesh, draw from that, and write it too"""
+    resolution: int = 512
+    """watertight: cells along the longest side"""
+    category: str | None = None
+    """layouts occnet and 3dshape2vecset: the folder of the shapes (default: shapes, 03001627)"""
+    split: str = "train"
+    """name of the list of the shapes, for layouts that have one, and of the shards"""
+    shards: int | None = None
+    """so many meshes in a .tar, as webdataset reads it (default: files of their own)"""
     seed: int = 0
     """seed of the points"""
+    workers: int = 0
+    """processes that prepare meshes side by side (0: this one, one after the other)"""
+    timeout: float | None = None
+    """seconds after which a mesh is given up; needs --workers or --ray"""
+    ray: str | None = None
+    """the address of a Ray cluster for them: auto, local, or ray://HOST:PORT; its nodes must see the meshes"""
     force: bool = False
     """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.geometry.sampling import SampleMix
-        from ff3d.points.datasets import prepare
+        from ff3d.datasets.config import make_sets_config
+        from ff3d.datasets.prepare import prepare
+        from ff3d.jobs import Executor
         from ff3d.shapes.sources import find_shapes
 
-        positive = self.points > 0 and all(0 < it < math.inf for it in self.widths)
-        if not (positive and 0 <= self.margin < math.inf and 0 <= self.uniform <= 1):
-            raise ValueError("--points and --widths must be positive, --margin not negative, --uniform within 0 and 1")
-        check_seed(self.seed)
-        check_folder(self.out)
+        config = make_sets_config(
+            self.layout,
+            self.sets,
+            points=self.points,
+            target=self.target,
+            truncation=self.truncation,
+            widths=self.widths,
+            angle=self.angle,
+            uniform=self.uniform,
+            margin=self.margin,
+            seed=self.seed,
+            watertight=self.watertight == "first",
+            resolution=self.resolution,
+            category=self.category,
+        )
+        timeout = self.timeout if self.timeout is None else self.timeout * (self.shards or 1)
+        executor = Executor(self.workers, timeout, self.ray)
+        if "://" not in self.out:
+            check_folder(self.out)
         rows = prepare(
             find_shapes(self.meshes),
             self.out,
-            count=self.points,
-            mix=SampleMix(self.uniform, self.widths),
-            margin=self.margin,
-            seed=self.seed,
+            config,
+            shards=self.shards,
+            split=self.split,
+            executor=executor,
             progress=True,
             force=self.force,
         )
         failed = sum("failure" in row for row in rows)
-        say(f"{len(rows) - failed} of {len(rows)} meshes prepared, {self.points:,} points each")
+        counts = dict(config.counts)
+        said = " + ".join(f"{count:,} {name}".removesuffix(" mixed") for name, count in counts.items())
+        say(f"{len(rows) - failed} of {len(rows)} meshes prepared, {said} points each")
         say(f"results: {self.out}")
         return int(failed == len(rows))
 

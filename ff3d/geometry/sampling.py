@@ -144,6 +144,19 @@ def sample_surface(
     return Surface.of(mesh).sample(count, rng, weight)
 
 
+def sample_segments(ends: Floats, count: int, rng: Generator) -> tuple[Points, PointIndices]:
+    """`count` points on line segments, ends (s, 2, 3), evenly by length, and the segment of each: (count, 3), (count,).
+
+    One lies in each of `count` equal parts of the length. Raises ValueError if there is no length.
+    """
+    cumulative = np.cumsum(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1))
+    if not len(ends) or not cumulative[-1] > 0:
+        raise ValueError("cannot sample segments without length")
+    chosen = rows_by_weight(cumulative, (np.arange(count) + rng.random(count)) / count)
+    share = rng.random((count, 1))
+    return (1 - share) * ends[chosen, 0] + share * ends[chosen, 1], chosen
+
+
 def spread(part: Ints, area: Floats, each: int) -> Ints:
     """Faces (parts * each,) that stand for their parts: `each` of every part, evenly over its area.
 

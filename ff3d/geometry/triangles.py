@@ -220,6 +220,30 @@ def closing_triangles(vertices: Vertices, faces: Faces) -> Floats:
     return vertices[np.concatenate(triangles)]
 
 
+def creases(corners: Corners, least: float) -> tuple[Floats, Floats]:
+    """Edges between triangles (f, 3, 3) whose planes meet at an angle: their ends (e, 2, 3) and unit normals (e, 3).
+
+    least: degrees between the normals of two neighbours, from which on their edge counts; 0 is flat. However they are
+    wound; vertices that are exactly equal are one. The normal is the mean of the two, as the first one is wound, or
+    that of the first one where they cancel.
+    """
+    first, vertex = merge_exactly(corners.reshape(-1, 3))
+    faces = vertex.reshape(-1, 3)
+    proper = np.asarray(have_three_corners(faces))
+    faces, normals = faces[proper], unit_vectors(cross_products(corners[proper]))
+    edges = HalfEdges.of(faces, len(first))
+    pair = np.flatnonzero(edges.edge[1:] == edges.edge[:-1])
+    one, other = normals[edges.face[pair]], normals[edges.face[pair + 1]]
+    other = np.where((edges.direction[pair] == edges.direction[pair + 1])[:, None], -other, other)
+    cosine: Floats = np.einsum("ij,ij->i", one, other)
+    sharp = (cosine <= np.cos(np.radians(least))) & one.any(axis=1) & other.any(axis=1)
+    # of an edge of more than two faces, each pair of neighbours around it may be one: it counts once
+    edge, chosen = np.unique(edges.edge[pair[sharp]], return_index=True)
+    mean = unit_vectors(one[sharp][chosen] + other[sharp][chosen])
+    mean = np.where(mean.any(axis=1, keepdims=True), mean, one[sharp][chosen])
+    return corners.reshape(-1, 3)[first][edges.ends[edge]], mean
+
+
 def components(left: Ints, right: Ints, nodes: int) -> Ints:
     """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i].
 

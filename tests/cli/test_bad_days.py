@@ -12,8 +12,8 @@ import trimesh
 
 from ff3d import __version__
 from ff3d.cli.main import main
+from ff3d.datasets.prepare import ROWS
 from ff3d.formats.writers import save_mesh
-from ff3d.points.datasets import ROWS
 
 
 @pytest.fixture

@@ -261,15 +261,15 @@ def test_a_sparse_scan_keeps_all_of_its_points(count):
 
 
 def test_a_prepared_cube_is_that_of_the_ball(tmp_path):
-    from ff3d.geometry.sampling import SampleMix
-    from ff3d.points.datasets import prepare
+    from ff3d.datasets.config import make_sets_config
+    from ff3d.datasets.prepare import prepare
 
     for name, mesh in (("alone", ball(10)), ("both", with_stray(ball(10), stray("a point", 10)))):
         lines = [f"v {x!r} {y!r} {z!r}" for x, y, z in mesh.vertices.tolist()]
         lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
         (tmp_path / f"{name}.obj").write_text("\n".join(lines))
     paths = [tmp_path / "alone.obj", tmp_path / "both.obj"]
-    rows = prepare(paths, tmp_path / "out", count=2000, mix=SampleMix(0.5, (0.01,)), margin=0.02)
+    rows = prepare(paths, tmp_path / "out", make_sets_config(points=2000, widths=(0.01,)))
     assert rows[0]["inside"] == rows[1]["inside"]
     with np.load(tmp_path / "out" / "alone.npz") as alone, np.load(tmp_path / "out" / "both.npz") as both:
         assert alone["scale"] == both["scale"] == pytest.approx(2 / 0.9)

@@ -1,0 +1,1 @@
+"""Training sets of many meshes, as other projects read them."""

@@ -1,0 +1,197 @@
+"""Training sets of many meshes: a file or a few for each, or .tar shards; stopped anywhere, they resume."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ff3d.checks import one_line
+from ff3d.datasets.config import SetsConfig
+from ff3d.datasets.layouts import File, files_of, is_made, list_of, open_shard, place_of
+from ff3d.datasets.sampling import draw_samples
+from ff3d.files import FORCE, FolderError, file_sha256, locked, read_rows, write_atomically
+from ff3d.jobs import HERE, Executor, Row, run_to_rows
+from ff3d.shapes.sources import distinct_names
+from ff3d.storage import Storage
+
+ROWS = "prepared.jsonl"
+SENDING = 10.0  # seconds between copies of it that are sent to an address
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The shapes that are prepared together: one, or those of a shard.
+
+    sources: files and the names of their samples.  out: a folder, or an fsspec address.  shard: the .tar's name.
+    """
+
+    sources: tuple[tuple[Path, str], ...]
+    out: str
+    config: SetsConfig
+    shard: str | None = None
+
+    def rows(self) -> list[Row]:
+        """Prepare the shapes: a row for each, whatever happens.
+
+        mesh, file, files: what was written and how many bytes; sha256 of the shape's file; options; inside: the share
+        of the first set's points; notes.
+        """
+        storage = _storage(self.out)
+        if self.shard is None:
+            return [
+                self._prepared(source, name, lambda _, files: _write(storage, files)) for source, name in self.sources
+            ]
+        with open_shard(storage.local / self.shard) as add:
+            rows = [self._prepared(source, name, add) for source, name in self.sources]
+        written = {self.shard: (storage.local / self.shard).stat().st_size}
+        _sent(storage, [self.shard])
+        return [row if "failure" in row else row | {"files": written} for row in rows]
+
+    def _prepared(self, source: Path, name: str, write: Callable[[str, list[File]], Any]) -> Row:
+        """Prepare a shape and write its files: its row."""
+        row: Row = {"mesh": str(source), "file": self._file(name)}
+        try:
+            row |= {"sha256": file_sha256(source), "options": self._options}
+            samples = draw_samples(source, self.config)
+            said = {"inside": samples.inside, "notes": list(samples.notes)}
+            meta = {"mesh": source.name, "sha256": row["sha256"]} | self.config.identity | said
+            files = files_of(name, samples, self.config, meta)
+            write(name, files)
+            row |= said | {"files": {file.path: len(file.data) for file in files}}
+        except Exception as error:  # whatever it trips over, the other meshes follow
+            row["failure"] = one_line(error)
+        return row
+
+    def lost(self, reason: str) -> list[Row]:
+        """The rows if the process that prepared it was lost."""
+        return [{"mesh": str(source), "file": self._file(name), "failure": reason} for source, name in self.sources]
+
+    def done(self, known: dict[str, Row]) -> list[Row] | None:
+        """Their rows, if those are of the same files and settings, and what was written is there.
+
+        One that failed is tried again, but not for its sake alone the whole shard that the others are in.
+        """
+        rows = [known.get(self._file(name), {"failure": "not run"}) for _, name in self.sources]
+        made = [row["files"] for row in rows if "files" in row]
+        storage = _storage(self.out)
+        if not made or any(storage.size(path) != size for files in made for path, size in files.items()):
+            return None
+        for row, (source, _) in zip(rows, self.sources, strict=True):
+            try:
+                same = {"sha256": file_sha256(source), "options": self._options}.items() <= row.items()
+            except OSError:
+                return None
+            if not same or ("failure" in row and self.shard is None):
+                return None
+        return rows
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = json.loads(json.dumps(self.config.identity))
+        return options
+
+    def _file(self, name: str) -> str:
+        """What a row calls the samples of this name."""
+        return place_of(name, self.config) if self.shard is None else f"{self.shard}/{name}"
+
+
+@cache
+def _storage(out: str) -> Storage:
+    """One for each process."""
+    return Storage(out)
+
+
+def _write(storage: Storage, files: Sequence[File]) -> None:
+    """Write files, the first one last."""
+    for file in reversed(files):
+        with write_atomically(storage.local / file.path) as temporary:
+            temporary.write_bytes(file.data)
+    _sent(storage, [file.path for file in reversed(files)])
+
+
+def _sent(storage: Storage, paths: Sequence[str]) -> None:
+    """Send files to an address, if it is one; then they need not be here."""
+    storage.send(*paths)
+    for path in paths if storage.remote else ():
+        (storage.local / path).unlink()
+
+
+def prepare(
+    meshes: Sequence[Path],
+    out: str | Path,
+    config: SetsConfig,
+    *,
+    shards: int | None = None,
+    split: str = "train",
+    executor: Executor = HERE,
+    progress: bool = False,
+    force: bool = False,
+) -> list[Row]:
+    """Write the samples of each mesh, as the layout has them, and a row for each to out/prepared.jsonl.
+
+    out: a folder, or an fsspec address (which should be another one for each call at a time: it is not locked).
+    shards: meshes in a .tar, SPLIT-000000.tar and so on; None: files of their own, and a list of them, by its `split`,
+    where the layout's loader reads one.
+    The same meshes and settings give the same bytes, whoever writes them. What is there already, of the same mesh and
+    settings, is kept; of two rows of one file the last counts. A mesh that fails is a row with its `failure`, tried
+    again next time (in a shard: only if the shard is made again). Returns the rows of these meshes, in order.
+    executor: where they are prepared. On a cluster, its nodes must see the meshes, and a folder, under the same paths.
+    force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files in a
+    folder, or if another process writes there.
+    """
+    if shards is not None and shards < 1:
+        raise ValueError(f"a shard holds at least 1 mesh, got {shards}")
+    storage = Storage(out)
+    names = [name if shards is None else name.replace(".", "_") for name in distinct_names(meshes)]
+    if len(set(names)) < len(names):  # a.b and a_b: a key in a shard has no dot
+        names = [
+            f"{name}-{sha256(str(path).encode()).hexdigest()[:16]}" for name, path in zip(names, meshes, strict=True)
+        ]
+    sources = list(zip(meshes, names, strict=True))
+    place = storage.address if storage.remote else str(storage.local.resolve())
+    each = shards or 1
+    batches = [
+        Batch(
+            tuple(sources[start : start + each]),
+            place,
+            config,
+            None if shards is None else f"{split}-{start // each:06d}.tar",
+        )
+        for start in range(0, len(sources), each)
+    ]
+    with locked(storage.local):
+        storage.fetch(ROWS)
+        if not force and not storage.remote:
+            _check_made(batches, read_rows(storage.local / ROWS), storage.local)
+        sent = time.monotonic()
+
+        def send() -> None:
+            nonlocal sent
+            if storage.remote and time.monotonic() - sent > SENDING:
+                storage.send(ROWS)
+                sent = time.monotonic()
+
+        rows = run_to_rows(
+            batches, storage.local / ROWS, executor, title="prepare", unit="", progress=progress, written=send
+        )
+        if (storage.local / ROWS).exists():
+            storage.send(ROWS)
+        made = [name for row, name in zip(rows, names, strict=True) if "failure" not in row]
+        if made and shards is None and (file := list_of(made, split, config, place)) is not None:
+            _write(storage, [file])
+    return rows
+
+
+def _check_made(batches: Sequence[Batch], known: dict[str, Row], folder: Path) -> None:
+    """Raise FolderError for a file that would be written over and was not made by ff3d."""
+    for batch in batches:
+        for _, name in batch.sources:
+            path = folder / (batch.shard or place_of(name, batch.config))
+            if path.exists() and batch._file(name) not in known and not is_made(path):
+                raise FolderError(f"{path}: is there, and was not made by ff3d; {FORCE}")

@@ -1,0 +1,209 @@
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import trimesh
+
+from ff3d.datasets.config import make_sets_config
+from ff3d.datasets.prepare import ROWS
+from ff3d.datasets.prepare import prepare as prepare_sets
+from ff3d.files import FolderError
+from ff3d.formats.writers import save_mesh
+from ff3d.jobs import Executor
+from ff3d.labels.oracles import make_oracle
+from ff3d.shapes.mesh import load_mesh
+
+
+def ball(path, at=(0, 0, 0)):
+    mesh = trimesh.creation.icosphere(subdivisions=3)
+    mesh.apply_translation(at)
+    save_mesh(mesh, path)
+    return path
+
+
+def prepare(meshes, out, count=1000, *, layout="ff3d", sets=(), seed=0, **options):
+    config = make_sets_config(layout, sets, points=count, widths=(0.01,), seed=seed)
+    return prepare_sets(meshes, out, config, **options)
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / ROWS).read_text().splitlines()]
+
+
+def test_prepared_points_are_where_they_say_and_labelled_rightly(tmp_path):
+    path = ball(tmp_path / "ball.ply", at=(5, 6, 7))
+    [row] = prepare([path], tmp_path / "out", 5000, seed=3)
+    with np.load(tmp_path / "out" / "ball.npz") as made:
+        points, bits, loc, scale = (made[key] for key in ("points", "occupancies", "loc", "scale"))
+        meta = json.loads(str(made["meta"]))
+    assert points.dtype == np.float32
+    assert np.abs(points).max() < 0.5
+    labels = np.unpackbits(bits, count=5000).astype(bool)
+    world = points.astype(np.float64) * scale + loc
+    assert np.array_equal(labels, make_oracle(load_mesh(path))(world))
+    radius = np.linalg.norm(world - [5, 6, 7], axis=1)
+    assert np.array_equal(labels[np.abs(radius - 1) > 0.02], (radius < 1)[np.abs(radius - 1) > 0.02])
+    assert row["inside"] == meta["inside"] == labels.mean()
+    assert len(meta["sha256"]) == 64
+    assert (meta["seed"], meta["mesh"]) == (3, "ball.ply")
+
+
+def test_the_same_again_gives_the_same_bytes_and_does_no_work_twice(tmp_path):
+    paths = [ball(tmp_path / "a.ply"), ball(tmp_path / "b.ply", at=(1, 0, 0))]
+    prepare(paths, tmp_path / "out", 1000)
+    first = {it.name: (it.read_bytes(), it.stat().st_mtime_ns) for it in (tmp_path / "out").glob("*.npz")}
+    rows = prepare(paths, tmp_path / "out", 1000)
+    assert {it.name: (it.read_bytes(), it.stat().st_mtime_ns) for it in (tmp_path / "out").glob("*.npz")} == first
+    prepare(paths, tmp_path / "again", 1000)
+    assert all((tmp_path / "again" / name).read_bytes() == content for name, (content, _) in first.items())
+    assert rows == rows_of(tmp_path / "out")
+
+
+def test_other_settings_another_mesh_and_a_broken_file_are_made_anew(tmp_path):
+    path, out = ball(tmp_path / "a.ply"), tmp_path / "out"
+    prepare([path], out, 1000)
+    first = (out / "a.npz").read_bytes()
+    prepare([path], out, 1000, seed=1)
+    second = (out / "a.npz").read_bytes()
+    assert second != first
+    ball(path, at=(0, 0, 9))
+    prepare([path], out, 1000, seed=1)
+    third = (out / "a.npz").read_bytes()
+    assert third != second
+    (out / "a.npz").write_bytes(third[:500])
+    prepare([path], out, 1000, seed=1)
+    assert (out / "a.npz").read_bytes() == third
+
+
+def test_a_mesh_that_fails_is_a_row_with_its_reason_and_stops_nothing(tmp_path):
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0.1]], [[0, 1, 2]], process=False)
+    save_mesh(sheet, tmp_path / "sheet.obj")
+    (tmp_path / "cut.stl").write_bytes(b"solid cut\nfacet")
+    paths = [tmp_path / "sheet.obj", tmp_path / "cut.stl", ball(tmp_path / "ball.ply")]
+    rows = prepare(paths, tmp_path / "out", 500)
+    assert "open surface" in rows[0]["failure"]
+    assert "cut.stl" in rows[1]["failure"]
+    assert "failure" not in rows[2]
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == ["ball.npz", ROWS]
+
+
+def test_meshes_of_one_name_get_different_files(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    paths = [ball(tmp_path / "one" / "x.ply"), ball(tmp_path / "two" / "x.ply", at=(3, 0, 0))]
+    rows = prepare(paths, tmp_path / "out", 500)
+    assert len({row["file"] for row in rows}) == 2
+    assert all((tmp_path / "out" / row["file"]).exists() for row in rows)
+
+
+def test_a_scan_is_prepared_too(tmp_path):
+    mesh = trimesh.creation.icosphere(subdivisions=4)
+    np.savetxt(tmp_path / "scan.xyz", np.concatenate([mesh.vertices, mesh.vertex_normals], axis=1))
+    config = make_sets_config(points=1000, uniform=1.0, margin=0.0)
+    [row] = prepare_sets([tmp_path / "scan.xyz"], tmp_path / "out", config)
+    assert row["inside"] == pytest.approx(np.pi / 6, abs=0.05)
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*.*")
+        if path.is_file() and path.name != ROWS
+    }
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory):
+    """Four balls and, between them, a sheet."""
+    folder = tmp_path_factory.mktemp("meshes")
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0.1]], [[0, 1, 2]], process=False)
+    save_mesh(sheet, folder / "c.sheet.obj")
+    paths = [ball(folder / f"{name}.ply", at=(number, 0, 0)) for number, name in enumerate(("a.1", "b", "d", "e"))]
+    return [*paths[:2], folder / "c.sheet.obj", *paths[2:]]
+
+
+LAYOUTS = [("ff3d", None), ("occnet", 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "shards"), LAYOUTS)
+def test_workers_and_an_address_get_the_same_bytes_as_one_process(meshes, tmp_path, layout, shards):
+    options = {"layout": layout, "shards": shards}
+    alone = prepare(meshes, tmp_path / "alone", 500, **options)
+    beside = prepare(meshes, tmp_path / "beside", 500, **options, executor=Executor(2))
+    away = prepare(meshes, f"file://{tmp_path}/away", 500, **options)
+    assert alone == beside == away
+    assert ["failure" in row for row in alone] == [False, False, True, False, False]
+    expected = files_of(tmp_path / "alone")
+    assert expected
+    assert files_of(tmp_path / "beside") == files_of(tmp_path / "away") == expected
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_what_lies_at_an_address_is_not_made_again(meshes, tmp_path):
+    address, place = f"file://{tmp_path}/away", tmp_path / "away" / "b.npz"
+    rows = prepare(meshes[:2], address, 500)
+    stamp = place.stat().st_mtime_ns
+    (tmp_path / "away" / "a.1.npz").unlink()
+    assert prepare(meshes[:2], address, 500) == rows
+    assert place.stat().st_mtime_ns == stamp
+    assert (tmp_path / "away" / "a.1.npz").exists()
+
+
+def test_a_shard_is_as_webdataset_reads_it(meshes, tmp_path):
+    prepare(meshes, tmp_path, 500, layout="occnet", sets=("volume", "surface"), shards=2, split="val")
+    names = []
+    for shard in ("val-000000.tar", "val-000001.tar", "val-000002.tar"):
+        with tarfile.open(tmp_path / shard) as archive:
+            entries = archive.getmembers()
+            names += [entry.name for entry in entries]
+            assert {(entry.mtime, entry.uid, entry.gid, entry.uname) for entry in entries} == {(0, 0, 0, "")}
+            with np.load(io.BytesIO(archive.extractfile(entries[0]).read()), allow_pickle=False) as points:
+                assert points["points"].shape == (500, 3)
+    # webdataset: what comes before the first dot is the key, the rest names the part; the parts of a key are neighbours
+    keys = [name.split(".", 1) for name in names]
+    assert keys == [[key, part] for key in ("a_1", "b", "d", "e") for part in ("points.npz", "pointcloud.npz")]
+
+
+def test_keys_that_differ_by_a_dot_alone_stay_apart_in_a_shard(tmp_path):
+    rows = prepare([ball(tmp_path / "a.b.ply"), ball(tmp_path / "a_b.ply")], tmp_path / "out", 100, shards=2)
+    with tarfile.open(tmp_path / "out" / "train-000000.tar") as archive:
+        assert len({name.split(".")[0] for name in archive.getnames()}) == 2
+    assert len({row["file"] for row in rows}) == 2
+
+
+def test_a_shard_of_somebody_else_is_not_written_over(meshes, tmp_path):
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
+        archive.add(meshes[0], "a.ply")
+    with pytest.raises(FolderError, match="was not made by ff3d"):
+        prepare(meshes[:1], tmp_path, 100, shards=1)
+    prepare(meshes[:1], tmp_path, 100, shards=1, force=True)
+    (tmp_path / ROWS).unlink()  # as after a kill between the two
+    prepare(meshes[:1], tmp_path, 100, shards=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shards", "workers"), [(None, 0), (2, 2)])
+def test_killed_again_and_again_it_ends_with_the_same_bytes_none_lost_and_none_twice(meshes, tmp_path, shards, workers):
+    expected = prepare(meshes, tmp_path / "whole", 300, shards=shards)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "ff3d.cli", "prepare", *map(str, meshes), "--out", str(out), "--points", "300"]
+    command += ["--widths", "0.01", "--workers", str(workers), *(["--shards", str(shards)] if shards else [])]
+    for kill in range(3):
+        rows = len(rows_of(out)) if (out / ROWS).exists() else 0
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not ((out / ROWS).exists() and len(rows_of(out)) > rows):
+            time.sleep(0.01)
+        time.sleep(0.03 * kill)
+        process.kill()
+        process.wait()
+    assert prepare(meshes, out, 300, shards=shards) == expected
+    assert files_of(out) == files_of(tmp_path / "whole")
+    made = [row["file"] for row in rows_of(out) if "failure" not in row]
+    assert sorted(made) == sorted(set(made))
+    assert not [path for path in out.rglob(".*")]
