@@ -119,7 +119,7 @@ def load_items(paths: Sequence[str | Path], *, resolution: int = 128, device: st
 
 def _items_at(path: str | Path, resolution: int, device: str) -> Iterator[Item]:
     from ff3d.closing.files import ROWS as CLOSED
-    from ff3d.points.datasets import ROWS as PREPARED
+    from ff3d.datasets.prepare import ROWS as PREPARED
     from ff3d.studies.plan import PLAN
 
     place = Path(path).expanduser()
@@ -219,7 +219,7 @@ def _run(folder: Path, resolution: int, device: str) -> Iterator[Item]:
 
 def _study(folder: Path) -> Iterator[Item]:
     """Of each mesh the truth, if it is a sample, and what the first seed of each variant gave."""
-    from ff3d.studies.remote import Storage
+    from ff3d.storage import Storage
     from ff3d.studies.study import read_rows as rows_of
 
     seen: set[tuple[str, ...]] = set()

@@ -14,9 +14,10 @@ import trimesh
 from PIL import Image
 
 from ff3d.cli.main import main
+from ff3d.datasets.config import make_sets_config
+from ff3d.datasets.prepare import prepare
 from ff3d.fitting import fit
 from ff3d.formats.writers import save_mesh
-from ff3d.points.datasets import prepare
 from ff3d.points.test_sets import test_points as labelled_points
 from ff3d.viewer.gallery import Cut, plane_picture, turn_between
 from ff3d.viewer.items import Item, load_items, truth_of
@@ -42,9 +43,7 @@ def folder(tmp_path_factory, ball):
 
 @pytest.mark.slow
 def test_everything_that_ff3d_writes_can_be_shown(folder, ball):
-    from ff3d.geometry.sampling import SampleMix
-
-    prepare([folder / "ball.ply"], folder / "prepared", count=500, mix=SampleMix(0.5, (0.1,)), margin=0.1)
+    prepare([folder / "ball.ply"], folder / "prepared", make_sets_config(points=500, widths=(0.1,), margin=0.1))
     points, inside = labelled_points(ball, "uniform", count=400, seed=0)
     np.savez(folder / "tests.npz", uniform=points, uniform_inside=inside)
     assert main(["extract", str(folder / "run"), "-o", str(folder / "voxels.npz"), "--resolution", "12"]) == 0
