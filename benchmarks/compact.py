@@ -2,6 +2,7 @@
 """Shapes in few numbers: IoU of all voxels, held-out IoU and speed of fields with at most 132,000 parameters.
 
     benchmarks/compact.py FOLDER [--names dragon buddha armadillo] [--seeds 0] [--seconds 120] [--resolution 256]
+                          [--variants NAME ...]
 
 FOLDER holds meshes/NAME.obj and testsets/NAME.npz. All voxels: the centres of cubes of 1/256 unit (the side of the
 cube of Tancik et al. 2020) over the mesh's box, labelled by the winding number; their number a second is that of
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from rows import write_rows
 
 import ff3d
-from ff3d.fitting import train
+from ff3d.fitting import Fit, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
@@ -44,7 +45,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "depth": 3,
         },
     ),
+    "lattice, solved for": ("small", {"mapping": "lattice"}),
 }
+MOST = 132_000  # parameters
+
+
+def fitted(mesh: trimesh.Trimesh, preset: str, settings: dict[str, Any], seconds: float, seed: int) -> Fit:
+    """A variant fitted: networks for so many seconds, a lattice in as many cells as `MOST` numbers are enough for."""
+    if settings.get("mapping") != "lattice":
+        settings = {"storage": "float32", "seconds": seconds} | settings
+        return train(mesh, make_config(preset, seed=seed, **settings), held_out={})
+    cells = 160
+    while True:
+        fit = train(mesh, make_config(preset, finest=cells, seed=seed, **settings), held_out={})
+        if fit.field.parameter_count <= MOST:
+            return fit
+        cells = int(cells * min(0.98, (MOST / fit.field.parameter_count) ** 0.5))
 
 
 def voxels(mesh: trimesh.Trimesh, resolution: int) -> NDArray[np.float64]:
@@ -65,11 +81,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--rows", type=Path, help="write the table there too, as scripts/make_tables.py reads it")
     options = parser.parse_args()
     heads = ["variant", "mesh", "seed", "parameters", "all voxels", *TEST_KINDS, "steps", "M samples/s", "M voxels/s"]
     print("| " + " | ".join(heads) + " |\n|---|---" + "|---:" * (len(heads) - 2) + "|")
-    means: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    means: dict[str, list[list[float]]] = {name: [] for name in options.variants}
     table: list[list[Any]] = []
     for name in options.names:
         mesh = ff3d.load_mesh(options.folder / "meshes" / f"{name}.obj")
@@ -77,9 +94,9 @@ def main() -> None:
         centers = voxels(mesh, options.resolution)
         truth = ff3d.WindingNumberOracle(mesh)(centers)
         for seed in options.seeds:
-            for variant, (preset, settings) in VARIANTS.items():
-                config = make_config(preset, seconds=options.seconds, seed=seed, **{"storage": "float32"} | settings)
-                fit = train(mesh, config, held_out={})
+            for variant in options.variants:
+                preset, settings = VARIANTS[variant]
+                fit = fitted(mesh, preset, settings, options.seconds, seed)
                 if fit.progress.interrupted:
                     raise SystemExit("interrupted")
                 begun = time.perf_counter()
@@ -87,7 +104,7 @@ def main() -> None:
                 seconds = time.perf_counter() - begun
                 scores = [float((inside & truth).sum() / (inside | truth).sum())]
                 scores += list(evaluate(fit.field.contains, tests).values())
-                speed = fit.progress.step * config.optimiser.batch_size / fit.progress.seconds / 1e6
+                speed = fit.progress.step * fit.config.optimiser.batch_size / fit.progress.seconds / 1e6
                 row = [*scores, fit.progress.step, speed, len(centers) / seconds / 1e6]
                 means[variant].append(row)
                 table.append([variant, name, seed, fit.field.parameter_count, *row])
