@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Corners, Floats, Indices, Integers, Ints, Singles
+from ff3d.geometry.arrays import Corners, Floats, Integers, Ints, Singles
 from ff3d.geometry.cores import threads
-from ff3d.geometry.triangles import cross_products, unit_vectors
 
 # How far, in fine cells, a triangle reaches past itself: far more than the rounding of a float32 unit coordinate
 # (3e-5 cells), so that no point is looked up in a cell on the other side of a triangle.
 REACH = 1e-3
 CHUNK = 2**12  # triangles that pass through the caches together
-# A determinant of float64 unit coordinates counts as zero up to this share of the product of its vectors' lengths:
-# some fifty times its largest rounding error
-ROUNDING = 1e-14
-RUN = 2**15  # pairs of a point and a triangle, likewise
-CROWD = 12  # triangles of a cell from which on the slab that they lie in is looked at first
 
 
 def touched_cells(triangles: Corners, most: int) -> tuple[Ints, Ints, int]:
@@ -122,138 +114,6 @@ class _Shapes:
             one = one + edge
         chosen = np.flatnonzero(touch)
         return face[chosen], np.take(cell, chosen, axis=1)
-
-
-@dataclass(frozen=True)
-class CellFaces:
-    """The triangles that touch each cell, and how often segments within a cell cross them.
-
-    triangles: (f, 3, 3).  address: (k,) ascending, a number for each touched cell.  start: (k + 1,), where the faces of
-    each begin in `face` (m,).
-    """
-
-    triangles: Corners
-    address: Ints
-    start: Ints
-    face: Indices
-
-    @classmethod
-    def of(cls, triangles: Floats, face: Ints, address: Ints) -> CellFaces:
-        """From pairs of a face (m,) and the address (m,) of a cell that it touches."""
-        order = np.argsort(address)
-        address = address[order]
-        begins = np.flatnonzero(np.diff(address, prepend=-1))
-        return cls(triangles, address[begins], np.append(begins, len(address)), face[order].astype(np.int32))
-
-    def find(self, address: Ints) -> Ints:
-        """The place of each address (n,) among the touched cells, -1 for those that no triangle touches."""
-        place = np.minimum(np.searchsorted(self.address, address), len(self.address) - 1)
-        return np.where(self.address[place] == address, place, -1)
-
-    @cached_property
-    def counts(self) -> Ints:
-        """How many triangles touch each cell."""
-        return np.diff(self.start)
-
-    @cached_property
-    def _planes(self) -> Floats:
-        """The normal of each triangle, twice its area long, and the normal's product with the first corner: (f, 4)."""
-        normal = cross_products(self.triangles)
-        return np.column_stack([normal, np.einsum("ij,ij->i", normal, self.triangles[:, 0])])
-
-    @cached_property
-    def _slabs(self) -> Floats:
-        """For each crowded cell a direction and the least and the most that its triangles reach along it: (k, 5).
-
-        Other cells have NaN.
-        """
-        slabs = np.full((len(self.address), 5), np.nan)
-        crowded = np.flatnonzero(self.counts >= CROWD)
-        for cells in runs(crowded, self.counts[crowded]):
-            counts = self.counts[cells]
-            face, begin = self._faces(cells), np.cumsum(counts) - counts
-            normal = unit_vectors(self._planes[face, :3])
-            # the two sides of a plate look opposite ways
-            along = np.einsum("ij,ij->i", normal, np.repeat(normal[begin], counts, axis=0))
-            mean = unit_vectors(np.add.reduceat(np.where(along[:, None] < 0, -normal, normal), begin))
-            height = np.einsum("nkd,nd->nk", self.triangles[face], np.repeat(mean, counts, axis=0))
-            slabs[cells, :3] = mean
-            slabs[cells, 3] = np.minimum.reduceat(height.min(axis=1), begin) - ROUNDING
-            slabs[cells, 4] = np.maximum.reduceat(height.max(axis=1), begin) + ROUNDING
-        return slabs
-
-    def sides(self, cell: Ints, points: Floats) -> NDArray[np.int8]:
-        """The side of all triangles of a crowded cell that a point of it is on: 1 or -1; 0 if not known.
-
-        No triangle parts points of the cell that are on the same side. cell: (n,) places, points: (n, 3) -> (n,).
-        """
-        side = np.zeros(len(cell), dtype=np.int8)
-        crowded = np.flatnonzero(self.counts[cell] >= CROWD)
-        if len(crowded):
-            slab = self._slabs[cell[crowded]]
-            height = np.einsum("ij,ij->i", slab[:, :3], points[crowded])
-            side[crowded] = (height > slab[:, 4]).astype(np.int8) - (height < slab[:, 3])
-        return side
-
-    def clearance(self, cell: Ints, points: Floats) -> Floats:
-        """At least how far points (n, 3) are from the planes of the triangles that touch their cells (n,)."""
-        owner, plane = np.repeat(np.arange(len(cell)), self.counts[cell]), self._planes[self._faces(cell)]
-        off = np.abs(np.einsum("ij,ij->i", plane[:, :3], points[owner]) - plane[:, 3])
-        size = np.linalg.norm(plane[:, :3], axis=1)
-        off = np.where(size > 0, off / np.where(size > 0, size, 1.0), np.inf)
-        return np.minimum.reduceat(off, np.cumsum(self.counts[cell]) - self.counts[cell])
-
-    def crossings(self, cell: Ints, points: Floats, ends: Floats) -> tuple[Ints, NDArray[np.bool_]]:
-        """How much the winding number of points is more than that of ends in the same cells by the faces between them.
-
-        cell: (n,) places.  points, ends: (n, 3) -> (n,) whole numbers, and whether they are sure: not so where a
-        segment meets an edge or ends on a triangle but for rounding.
-        """
-        owner = np.repeat(np.arange(len(cell)), self.counts[cell])
-        face = self._faces(cell)
-        plane, way = self._planes[face], ends - points
-        above = np.einsum("ij,ij->i", plane[:, :3], points[owner]) - plane[:, 3]
-        rise = np.einsum("ij,ij->i", plane[:, :3], way[owner])
-        fuzzy = ROUNDING * np.abs(plane).sum(axis=1)
-        below = above + rise
-        nearest = np.minimum(np.abs(above), np.abs(below))
-        met = np.flatnonzero(((above < 0) != (below < 0)) | (nearest <= fuzzy))
-        owner, face, rise, fuzzy = owner[met], face[met], rise[met], fuzzy[met]
-        corners = self.triangles[face] - points[owner, None]
-        way = way[owner]
-        # the volumes between the segment and each edge: of one sign if it passes through the triangle
-        volume = np.stack([_determinant(way, corners[:, k], corners[:, k - 2]) for k in range(3)])
-        size = np.abs(corners).max(axis=(1, 2))
-        slack = ROUNDING * size**2 * np.abs(way).max(axis=1)
-        low, high = volume.min(axis=0), volume.max(axis=0)
-        through = (low > slack) | (high < -slack)
-        parted = nearest[met] > fuzzy
-        hit = through & parted
-        number = np.rint(np.bincount(owner[hit], np.sign(rise[hit]), minlength=len(cell))).astype(np.int64)
-        sure = np.ones(len(cell), dtype=bool)
-        sure[owner[~hit & ((low >= -slack) | (high <= slack))]] = False
-        return number, sure
-
-    def _faces(self, cell: Ints) -> Indices:
-        """The faces of cells, one after the other."""
-        counts = self.counts[cell]
-        place = np.arange(counts.sum()) + np.repeat(self.start[cell] - (np.cumsum(counts) - counts), counts)
-        return self.face[place]
-
-
-def _determinant(a: Floats, b: Floats, c: Floats) -> Floats:
-    """The triple product of vectors (n, 3)."""
-    ax, ay, az = a.T
-    bx, by, bz = b.T
-    cx, cy, cz = c.T
-    product: Floats = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-    return product
-
-
-def runs(items: Ints, counts: Ints) -> list[Ints]:
-    """Items in runs whose counts add up to about as much as passes through the caches together."""
-    ends = np.cumsum(counts)
-    return np.split(items, np.searchsorted(ends, np.arange(RUN, int(ends[-1]) if len(ends) else 0, RUN)))
 
 
 def brick_address(brick: Integers, cell: Ints, bits: int) -> Ints:

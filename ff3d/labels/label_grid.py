@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -12,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Bools, Floats, Indices, Integers, Ints
-from ff3d.geometry.cores import threads
+from ff3d.geometry.arrays import Bools, Floats, Indices, Ints
+from ff3d.geometry.crossings import CellFaces, Spaces, Stations
 from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, CellFaces, brick_address, floor_cells, lattice, runs, touched_cells
+from ff3d.geometry.touching import REACH, brick_address, floor_cells, lattice, touched_cells
 from ff3d.geometry.triangles import components
 
 if TYPE_CHECKING:
     from ff3d.labels.second_oracles import GridTensors
 
-Winding = Callable[[Floats, float], Floats]  # points (n, 3) and an accuracy, which may be infinite -> (n,)
+Winding = Callable[[Floats, float], Floats]  # points (n, 3) and an accuracy -> (n,)
 PAIRS = 2_000_000  # of a triangle and a cell that it touches, and four more for each face; else cells are larger
 TOP, LEVELS = 64, 3  # coarse cells along the longest side; how often they are halved where the surface is
 MOST_QUERIED = 2**18  # cells of an open surface that are queried one by one
 DIRECT = 0.25  # how much the winding number of caps may change within cells that are queried together
 ACCURACY, DOUBT = 2.0, 0.06  # of the caps' winding number, and how far off it may then be
 CLEAR = 2e-6  # units: how far from all triangles a point must lie for a sum in float32 to tell its side
-FINE, WHOLE = 4.0, 0.25  # of a closed surface: the accuracy, and how far from a whole number it may then be given
 CHUNK = 2**16  # points of a look-up: what passes through the caches together
 
 
@@ -67,11 +65,10 @@ class CellGrid:
     bricks: NDArray[np.uint8]
 
     @classmethod
-    def build(cls, triangles: Floats, whole_number: Winding, caps: Caps | None = None) -> CellGrid:
+    def build(cls, triangles: Floats, caps: Caps | None = None) -> CellGrid:
         """The grid of a surface.
 
-        triangles: (f, 3, 3), unit coordinates, a surface without a rim, with the caps among them if it needed any.
-        whole_number: the winding number of all of these, right to `WHOLE` at `FINE`.
+        triangles: (f, 3, 3), unit coordinates, a surface without a rim, with the caps, last, if it needed any.
         """
         low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
         side = float((high - low).max()) / (TOP - 1)
@@ -92,16 +89,14 @@ class CellGrid:
         address = brick_address(table[coarse], cell, bits)
         bricks.reshape(-1)[address] = UNKNOWN
         grid = cls(low - fine * 2**bits, fine, table.reshape(shape), bricks)
-        spaces = _spaces(grid, surface, whole_number)
+        spaces = _spaces(grid)
+        faces = CellFaces.of(triangles, face, address)
+        cells = _coordinates(grid, surface, faces.address)
+        stations = Stations(grid.lower, fine, spaces, faces, cells, 0 if caps is None else len(caps.triangles))
+        _ = stations.known  # fills in the numbers of the spaces
         _label(grid, surface, spaces, caps)
         bricks[OUTSIDE], bricks[INSIDE], bricks[UNKNOWN] = OUTSIDE, INSIDE, UNKNOWN
-        grid.__dict__["_near"] = _Near(
-            grid,
-            spaces,
-            CellFaces.of(triangles, face, address),
-            0 if caps is None else len(caps.triangles),
-            whole_number,
-        )
+        grid.__dict__["_stations"] = stations
         return grid
 
     @property
@@ -183,12 +178,12 @@ class CellGrid:
         """The winding number of all triangles, caps among them, and whether a cap touches the point's cell.
 
         points (n, 3), unit coordinates -> (n,), (n,).
-        In a cell that triangles touch it is that of an untouched cell beside it, or of one point of the cell if there
-        is none, and one more or less for each triangle that the segment to there crosses, told in float64. NaN where
-        rounding may change what is crossed.
+        In a cell that triangles touch it is that of a point in an untouched cell beside it, or of one in the cell if
+        there is none, and one more or less for each triangle that the segment to there crosses, told in float64. NaN
+        where rounding may change what is crossed.
         """
-        near: _Near = self.__dict__["_near"]
-        return near.whole_number(points)
+        stations: Stations = self.__dict__["_stations"]
+        return stations.whole_number(points)
 
     def on(self, device: str | Any) -> GridTensors:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""
@@ -226,21 +221,8 @@ def _slope(rim: Floats, grid: CellGrid) -> Floats:
     return np.maximum(slope, 0) + rounding
 
 
-@dataclass(frozen=True)
-class _Spaces:
-    """The spaces of cells that no triangle touches, each with one winding number.
-
-    of_cell: (k, b, b, b), the space of each cell of the bricks, 0 for touched ones.  of_coarse: (nx, ny, nz), that of
-    each coarse cell that is no brick.  number: (s,), whole, NaN where it is not known, as in space 0.
-    """
-
-    of_cell: Integers
-    of_coarse: Integers
-    number: Floats
-
-
-def _parts(grid: CellGrid) -> tuple[Indices, Ints]:
-    """The connected part within its brick of each untouched cell, from 1 on: (k, b, b, b); and a cell of each part."""
+def _parts(grid: CellGrid) -> tuple[Indices, int]:
+    """The connected part within its brick of each untouched cell, from 1 on: (k, b, b, b); and how many there are."""
     from scipy import ndimage
 
     neighbours = np.zeros((3, 3, 3, 3), dtype=bool)
@@ -250,18 +232,16 @@ def _parts(grid: CellGrid) -> tuple[Indices, Ints]:
         found, more = ndimage.label(grid.bricks[start : start + 2**14] != UNKNOWN, structure=neighbours)
         found[found > 0] += count
         parts[start : start + 2**14], count = found, count + more
-    cells = np.zeros(count + 1, dtype=np.int64)
-    cells[parts.reshape(-1)] = np.arange(parts.size)
-    return parts, cells
+    return parts, count
 
 
-def _spaces(grid: CellGrid, surface: Ints, whole_number: Winding) -> _Spaces:
-    """What hangs together of the untouched cells, and its winding number, evaluated once."""
+def _spaces(grid: CellGrid) -> Spaces:
+    """What hangs together of the untouched cells; of the winding numbers that around the shape alone is known."""
     from scipy import ndimage
 
-    parts, sample = _parts(grid)
+    parts, count = _parts(grid)
     beyond, more = ndimage.label(grid.table < 0)
-    beyond = np.where(beyond > 0, beyond + len(sample) - 1, 0)
+    beyond = np.where(beyond > 0, beyond + count, 0)
     links = [np.zeros((2, 0), dtype=np.int64)]
     for axis in range(3):
         brick, outer = np.moveaxis(grid.table, axis, 0), np.moveaxis(beyond, axis, 0)
@@ -278,21 +258,15 @@ def _spaces(grid: CellGrid, surface: Ints, whole_number: Winding) -> _Spaces:
         both = both[:, (both > 0).all(axis=0)]
         links.append(both[:, (np.diff(both, axis=1, prepend=0) != 0).any(axis=0)])
     left, right = np.concatenate(links, axis=1)
-    space = components(left - 1, right - 1, len(sample) + more - 1)
-    found = np.zeros(int(space.max()) + 1, dtype=np.int64)
-    found[space] = np.arange(len(space))  # coarse cells stand last, and have the most room
-    coarse = np.zeros(more + 1, dtype=np.int64)
-    coarse[np.maximum(beyond.reshape(-1) - len(sample) + 1, 0)] = np.arange(beyond.size)
-    in_brick = found < len(sample) - 1
-    points = np.empty((len(found), 3))
-    points[in_brick] = _middles(grid, surface, sample[1:][found[in_brick]])
-    points[~in_brick] = _coarse_middles(grid, coarse[1:][found[~in_brick] - len(sample) + 1])
-    number = _whole(whole_number(points, FINE))
-    space = np.concatenate([[0], space + 1]).astype(np.min_scalar_type(len(found)))
-    return _Spaces(space[parts], space[beyond], np.append(np.nan, number))
+    space = 1 + components(left - 1, right - 1, count + more)
+    space = np.concatenate([[0], space]).astype(np.min_scalar_type(int(space.max())))
+    of_coarse = space[beyond]
+    number = np.full(int(space.max()) + 1, np.nan)
+    number[of_coarse[0, 0, 0]] = 0
+    return Spaces(grid.table, space[parts], of_coarse, number)
 
 
-def _label(grid: CellGrid, surface: Ints, spaces: _Spaces, caps: Caps | None) -> None:
+def _label(grid: CellGrid, surface: Ints, spaces: Spaces, caps: Caps | None) -> None:
     """Give all cells their labels."""
     empty = grid.table < 0
     if caps is None:
@@ -349,102 +323,13 @@ def _of_caps(grid: CellGrid, slope: Floats, caps: Caps) -> tuple[Floats, Floats]
     return number, doubt
 
 
+def _coordinates(grid: CellGrid, surface: Ints, cells: Ints) -> Ints:
+    """Where cells of bricks, numbered as in `bricks`, stand in the grid: (3, n)."""
+    brick, place = np.divmod(cells, grid.bricks[0].size)
+    local = np.stack(np.unravel_index(place, grid.bricks.shape[1:]))
+    return np.stack(np.unravel_index(surface[brick - 3], grid.table.shape)) * grid.bricks.shape[1] + local
+
+
 def _middles(grid: CellGrid, surface: Ints, cells: Ints) -> Floats:
     """The centres of cells of bricks, numbered as in `bricks`."""
-    brick, place = np.divmod(cells, grid.bricks[0].size)
-    local = np.stack(np.unravel_index(place, grid.bricks.shape[1:]), axis=1)
-    corner = np.stack(np.unravel_index(surface[brick - 3], grid.table.shape), axis=1) * grid.side
-    return grid.lower + corner + (local + 0.5) * grid.cell
-
-
-def _coarse_middles(grid: CellGrid, cells: Ints) -> Floats:
-    """The centres of coarse cells, numbered as in `table`."""
-    return grid.lower + (np.stack(np.unravel_index(cells, grid.table.shape), axis=1) + 0.5) * grid.side
-
-
-# ---------------------------------------------------------------------------------------------- cells with triangles
-
-
-@dataclass(frozen=True)
-class _Near:
-    """Winding numbers of points in the cells that triangles touch."""
-
-    grid: CellGrid
-    spaces: _Spaces
-    faces: CellFaces
-    caps: int  # how many of the triangles, the last
-    queried: Winding  # that of all triangles
-
-    def whole_number(self, points: Floats) -> tuple[Floats, Bools]:
-        """As `CellGrid.whole_number`."""
-        grid = self.grid
-        bits = grid.bricks.shape[1].bit_length() - 1
-        last = (np.array(grid.table.shape) << bits) - 1
-        cell = np.clip(floor_cells((points - grid.lower) / grid.cell), 0, last).T
-        number = self.spaces.number[self._space(cell)]
-        touched = np.flatnonzero(np.isnan(number))
-        place = self.faces.find(brick_address(grid.table[tuple(cell[:, touched] >> bits)], cell[:, touched], bits))
-        # those in one cell one after the other, so many at a time as have so many triangles in all
-        order = np.argsort(place, kind="stable")
-        order = order[np.searchsorted(place[order], 0) :]
-
-        def walk(chosen: Ints) -> None:
-            at = touched[chosen]
-            number[at] = self._walk(place[chosen], cell[:, at], points[at])
-
-        with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(walk, runs(order, self.faces.counts[place[order]])))
-        beside_caps = np.zeros(len(points), dtype=bool)
-        beside_caps[touched[order]] = self._capped[place[order]]
-        return number, beside_caps
-
-    @cached_property
-    def _capped(self) -> Bools:
-        """Whether a cap is among the triangles of each touched cell."""
-        return np.logical_or.reduceat(self.faces.face >= len(self.faces.triangles) - self.caps, self.faces.start[:-1])
-
-    def _walk(self, place: Ints, cell: Ints, points: Floats) -> Floats:
-        """Winding numbers of points (n, 3) in touched cells (3, n), which are these of `faces`."""
-        grid = self.grid
-        side = self.faces.sides(place, points)
-        number, ends = np.full(len(points), np.nan), points.copy()
-        along = np.zeros(len(points), dtype=bool)  # on the same side of all triangles as the end
-        for axis, step in product(range(3), (-1, 1)):
-            left = np.flatnonzero(~along & (np.isnan(number) | (side != 0)))
-            beside = cell[:, left].copy()
-            beside[axis] += step
-            other = self.spaces.number[self._space(beside)]
-            left, other = left[~np.isnan(other)], other[~np.isnan(other)]
-            # not the middle of the face between: what is built on straight lines has edges there
-            offset = np.roll([0.5 * step, 0.1371, -0.2113], axis)
-            end = grid.lower + (cell[:, left].T + (0.5 + offset)) * grid.cell
-            same = (side[left] != 0) & (self.faces.sides(place[left], end) == side[left])
-            better = same | np.isnan(number[left])
-            number[left[better]], ends[left[better]] = other[better], end[better]
-            along[left[same]] = True
-        # no untouched cell is beside these: one point of each is queried instead
-        deep = np.flatnonzero(np.isnan(number))
-        if len(deep):
-            places, first, owner = np.unique(place[deep], return_index=True, return_inverse=True)
-            inner = grid.lower + (cell[:, deep[first]].T + 0.5 + [0.0729, 0.1371, -0.2113]) * grid.cell
-            found = _whole(self.queried(inner, FINE))
-            close = self.faces.clearance(places, inner) < CLEAR
-            found[close] = _whole(self.queried(inner[close], np.inf))
-            number[deep], ends[deep] = found[owner], inner[owner]
-        crossed = np.flatnonzero(~along & ~np.isnan(number))
-        jump, sure = self.faces.crossings(place[crossed], points[crossed], ends[crossed])
-        number[crossed] += np.where(sure, jump, np.nan)
-        return number
-
-    def _space(self, cell: Ints) -> Ints:
-        """The space that cells (3, n) lie in: 0 for touched ones."""
-        bits = self.grid.bricks.shape[1].bit_length() - 1
-        coarse = tuple(cell >> bits)
-        brick = self.grid.table[coarse]
-        in_brick = self.spaces.of_cell.reshape(-1)[brick_address(brick, cell, bits)]
-        return np.where(brick > UNKNOWN, in_brick, self.spaces.of_coarse[coarse]).astype(np.int64)
-
-
-def _whole(number: Floats) -> Floats:
-    """Numbers rounded, NaN for those that are not nearly whole."""
-    return np.where(np.abs(number - np.rint(number)) < WHOLE, np.rint(number), np.nan)
+    return grid.lower + (_coordinates(grid, surface, cells).T + 0.5) * grid.cell

@@ -29,12 +29,10 @@ COARSE_ERROR = 0.25
 OF_CAPS = (*CASCADE[1:], (8.0, 0.004))  # the same for the caps that close a surface
 ROUNDING = 1e-9  # of winding numbers that are exact but for that
 MANY = 10_000
-EXACT = 2_000_000  # pairs of a point and a face that are summed exactly without a second thought
 DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
 SAMPLES, EXACT_SAMPLES = 4096, 256  # faces, or points near the surface, on which that and the coarse error are measured
 NEARNESS = (0.001, 0.004, 0.016)  # units: how far the points lie from the surface
-WALK = 15.0  # microseconds of a processor for a point in a cell that triangles touch, by those triangles
 FAR = 1e9  # sizes from the origin: from there on float64 itself rounds by more than the grid allows for
 
 
@@ -161,17 +159,9 @@ class WindingNumberOracle:
         if not len(self._faces):
             raise ValueError("a surface without faces has no cell grid")
         triangles, caps = self._vertices[self._faces], self._caps
-
         if caps is not None:
             triangles = np.concatenate([triangles, caps.triangles])
-
-        def whole_number(unit: Floats, accuracy: float) -> Floats:
-            if len(unit) * len(triangles) < EXACT or accuracy == np.inf:
-                return exact_sum(*loose(triangles), unit)
-            number = self._tree(unit, accuracy)
-            return number if caps is None else number + caps.winding_number(unit, accuracy)
-
-        return CellGrid.build(triangles, whole_number, caps)
+        return CellGrid.build(triangles, caps)
 
     def winding_number(self, points: ArrayLike) -> PointFloats:
         """points (n, 3), input coordinates -> (n,): 1 inside, 0 outside, in between near holes.
@@ -209,8 +199,7 @@ class WindingNumberOracle:
 
         with ThreadPoolExecutor(threads()) as pool:
             unknown = np.concatenate([np.zeros(0, dtype=np.int64), *pool.map(look_up, range(0, len(array), CHUNK))])
-        number = self._winding_number if self._sum_cost < WALK else self._by_grid
-        inside[unknown] = number(self.cube.to_unit(array[unknown])) > 0.5
+        inside[unknown] = self._by_grid(self.cube.to_unit(array[unknown])) > 0.5
         return inside
 
     def _by_grid(self, unit: Floats) -> Floats:

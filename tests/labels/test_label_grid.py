@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, CellFaces, touched_cells
+from ff3d.geometry.touching import REACH, touched_cells
 from ff3d.labels.winding_number import WindingNumberOracle
 
 
@@ -302,6 +302,12 @@ def overlap():
     return trimesh.util.concatenate([*parts, slivers("cone")])
 
 
+def needles():
+    rng = np.random.default_rng(0)
+    parts = [trimesh.creation.cylinder(radius=0.004, segment=ends, sections=3) for ends in rng.random((300, 2, 3))]
+    return trimesh.util.concatenate(parts)
+
+
 HARD = {
     "cylinder": lambda: trimesh.creation.cylinder(radius=1.0, height=2.0, sections=1500),
     "cup": lambda: holed(slivers("cylinder"), lambda at: at[:, 2] < 0.9),
@@ -310,6 +316,9 @@ HARD = {
     "thin ball": thin_ball,
     "plate": lambda: trimesh.creation.box(extents=(1, 1, 1e-4)).subdivide().subdivide().subdivide(),
     "overlap": overlap,
+    "apex": lambda: trimesh.creation.cone(radius=1.0, height=2.0, sections=4000),
+    "pipe": lambda: trimesh.creation.annulus(r_min=0.9, r_max=1.0, height=20.0, sections=1500),
+    "needles": needles,
 }
 
 
@@ -328,26 +337,26 @@ def near_surface(mesh: trimesh.Trimesh, count: int, distance: float) -> np.ndarr
     return np.asarray(points) + distance * np.random.default_rng(0).standard_normal((count, 3))
 
 
-@pytest.mark.parametrize("kind", ["cylinder", "cup", "cone", "noise", "thin ball", "plate", "overlap"])
+@pytest.mark.parametrize("kind", list(HARD))
 @pytest.mark.parametrize("distance", [1e-1, 1e-2, 1e-4, 1e-7])
 def test_labels_next_to_the_surface_are_those_of_the_sum_over_all_faces(kind, distance):
     mesh, oracle = slivers(kind), hard_oracle(kind)
-    assert oracle.grid.known_share > 0.5
-    points = near_surface(mesh, 4000, distance)
+    assert oracle.grid.known_share > 0.4
+    points = near_surface(mesh, 2000, distance)
     number = exact(oracle, oracle.cube.to_unit(points))
     sure = np.abs(number - 0.5) > 1e-6
     assert sure.mean() > 0.99
     assert np.array_equal((oracle._by_grid(oracle.cube.to_unit(points)) > 0.5)[sure], (number > 0.5)[sure])
 
 
-@pytest.mark.parametrize("kind", ["cylinder", "cone", "thin ball", "overlap"])
+@pytest.mark.parametrize("kind", ["cylinder", "cone", "thin ball", "overlap", "apex", "pipe", "needles"])
 def test_hardly_a_point_next_to_long_thin_triangles_is_left_to_the_sum_over_all_faces(kind):
     oracle = hard_oracle(kind)
     number, _ = oracle.grid.whole_number(oracle.cube.to_unit(near_surface(slivers(kind), 20_000, 0.01)))
-    assert np.isnan(number).mean() < 0.05
+    assert np.isnan(number).mean() < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["cylinder", "cup", "cone", "noise", "thin ball", "overlap"])
+@pytest.mark.parametrize("kind", [kind for kind in HARD if kind != "plate"])
 def test_the_winding_number_of_a_surface_and_its_caps_is_whole_and_told_without_a_sum(kind):
     oracle = hard_oracle(kind)
     unit = np.concatenate([uniform(oracle, 3000), oracle.cube.to_unit(near_surface(slivers(kind), 3000, 0.003))])
@@ -357,39 +366,48 @@ def test_the_winding_number_of_a_surface_and_its_caps_is_whole_and_told_without_
         number += igl.winding_number(caps.reshape(-1, 3), np.arange(3 * len(caps)).reshape(-1, 3), unit)
     told, _ = oracle.grid.whole_number(unit)
     known = ~np.isnan(told)
-    assert known.mean() > 0.5
+    assert known.mean() > 0.999
     assert np.abs(told - number)[known].max() < 1e-6
 
 
-@settings(max_examples=60)
-@given(corners=st.lists(coordinate, min_size=18, max_size=18), seed=st.integers(0, 99))
-def test_a_segment_crosses_a_triangle_as_exact_arithmetic_says(corners, seed):
-    triangles = np.array(corners).reshape(2, 3, 3)
-    faces = CellFaces.of(triangles, np.array([0, 1]), np.array([5, 5]))
-    points, ends = np.random.default_rng(seed).uniform(0.5, 8, size=(2, 20, 3))
-    number, sure = faces.crossings(np.zeros(20, dtype=int), points, ends)
-
-    def volume(a, b, c, d):
-        rows = [[Fraction(float(x)) - Fraction(float(y)) for x, y in zip(p, d, strict=True)] for p in (a, b, c)]
-        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = rows
-        return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-
-    for point, end, counted, certain in zip(points, ends, number, sure, strict=True):
-        expected = 0
-        for a, b, c in triangles:
-            start, stop = volume(a, b, c, point), volume(a, b, c, end)
-            sides = [volume(point, end, p, q) for p, q in ((a, b), (b, c), (c, a))]
-            if start * stop < 0 and (min(sides) > 0 or max(sides) < 0):
-                expected += 1 if start > 0 else -1
-        if certain:
-            assert counted == expected
+@pytest.mark.parametrize("kind", ["cone", "cup", "pipe", "needles"])
+def test_a_point_has_the_same_label_whatever_other_points_are_labelled_with_it(kind):
+    points = near_surface(slivers(kind), 20_000, 0.01)
+    together, alone = (WindingNumberOracle(slivers(kind)) for _ in range(2))
+    _ = together.grid, alone.grid
+    whole = together(points)
+    assert np.array_equal(whole, np.concatenate([alone(part) for part in np.array_split(points, 40)]))
+    assert np.array_equal(whole[::7], alone(points[::7]))
 
 
-def test_segments_that_meet_an_edge_or_end_on_a_triangle_are_not_sure():
-    triangle = np.array([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]])
-    faces = CellFaces.of(triangle, np.array([0]), np.array([0]))
-    points = np.array([[0.2, 0.2, -1], [0.5, 0.0, -1], [0.5, 0.5, -1], [0, 0, -1], [0.2, 0.2, 0], [2, 2, 0.0]])
-    ends = points + [0, 0, 2.0]
-    number, sure = faces.crossings(np.zeros(6, dtype=int), points, ends)
-    assert sure.tolist() == [True, False, False, False, False, True]
-    assert number[sure].tolist() == [1, 0]
+@pytest.mark.slow
+@settings(max_examples=10)
+@given(
+    sides=st.integers(3, 400),
+    height=st.floats(1e-3, 10),
+    tip=st.floats(-2, 2),
+    wall=st.floats(1e-3, 0.9),
+    distance=st.sampled_from([0.1, 1e-2, 1e-5]),
+)
+def test_cones_and_pipes_of_any_shape_have_the_labels_of_the_exact_sum(sides, height, tip, wall, distance):
+    cone = trimesh.creation.cone(radius=1.0, height=height, sections=sides)
+    cone.vertices[cone.vertices[:, 2] > height / 2, 0] += tip
+    pipe = trimesh.creation.annulus(r_min=1 - wall, r_max=1.0, height=height, sections=sides)
+    for mesh in (cone, pipe, trimesh.util.concatenate([cone, pipe])):
+        oracle = oracle_of(mesh)
+        unit = oracle.cube.to_unit(near_surface(mesh, 300, distance))
+        number = exact(oracle, unit)
+        sure = np.abs(number - 0.5) > 1e-6
+        assert np.array_equal((oracle._by_grid(unit) > 0.5)[sure], (number > 0.5)[sure])
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "noise", "overlap", "needles"])
+def test_the_space_around_the_shape_and_crossings_tell_every_pocket(kind):
+    grid = hard_oracle(kind).grid
+    spaces, triangles = grid.__dict__["_stations"].spaces, hard_oracle(kind)._vertices[hard_oracle(kind)._faces]
+    assert spaces.number[spaces.of_coarse[0, 0, 0]] == 0
+    assert not np.isnan(spaces.number[1:]).any()
+    inside = grid.lower + (np.argwhere(grid.table <= INSIDE) + 0.5) * grid.side
+    label = grid.look_up(inside)
+    number = igl.winding_number(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), inside)
+    assert np.array_equal(label == INSIDE, number > 0.5)
