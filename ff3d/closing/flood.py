@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import check_points
 from ff3d.geometry.distances import NearestFaces
-from ff3d.geometry.touching import floor_cells, touched_cells
+from ff3d.geometry.surface_cells import floor_cells, touched_cells
 
 if TYPE_CHECKING:
     import trimesh

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Bools, Corners, Floats, Indices, Integers, Ints
 from ff3d.geometry.cores import threads
-from ff3d.geometry.surface_cells import UNKNOWN
-from ff3d.geometry.touching import brick_address, floor_cells
+from ff3d.geometry.surface_cells import UNKNOWN, brick_address, floor_cells
 from ff3d.geometry.triangles import cross_products, unit_vectors
 
 Words = NDArray[np.uint64]

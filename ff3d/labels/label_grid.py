@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 
 from ff3d.geometry.arrays import Bools, Floats, Indices, Ints
 from ff3d.geometry.crossings import CellFaces, Spaces, Stations
-from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, brick_address, floor_cells, lattice, touched_cells
+from ff3d.geometry.surface_cells import (
+    INSIDE,
+    OUTSIDE,
+    REACH,
+    TOUCHED,
+    UNKNOWN,
+    SurfaceCells,
+    brick_address,
+    floor_cells,
+    lattice,
+    touched_cells,
+)
 from ff3d.geometry.triangles import components
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ff3d.geometry.coordinates import UnitCube
-from ff3d.geometry.surface_cells import INSIDE, UNKNOWN, SurfaceCells
-from ff3d.geometry.touching import REACH, touched_cells
+from ff3d.geometry.surface_cells import INSIDE, REACH, UNKNOWN, SurfaceCells, touched_cells
 from ff3d.labels.winding_number import WindingNumberOracle
 
 
