@@ -406,7 +406,8 @@ def test_the_space_around_the_shape_and_crossings_tell_every_pocket(kind):
     spaces, triangles = grid.__dict__["_stations"].spaces, hard_oracle(kind)._vertices[hard_oracle(kind)._faces]
     assert spaces.number[spaces.of_coarse[0, 0, 0]] == 0
     assert not np.isnan(spaces.number[1:]).any()
-    inside = grid.lower + (np.argwhere(grid.table <= INSIDE) + 0.5) * grid.side
-    label = grid.look_up(inside)
-    number = igl.winding_number(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), inside)
+    cells = np.random.default_rng(0).permutation(np.argwhere(grid.table <= INSIDE))[:500]
+    points = grid.lower + (cells + 0.5) * grid.side
+    label = grid.look_up(points)
+    number = igl.winding_number(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), points)
     assert np.array_equal(label == INSIDE, number > 0.5)
