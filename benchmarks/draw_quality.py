@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw docs/quality/race.png from the rows of docs/rows: the error near the surface against seconds and against kilobytes.
+"""Draw docs/quality/race.png from docs/rows: the error near the surface against seconds and kilobytes.
 
     benchmarks/draw_quality.py [--out docs/quality/race.png]
 
