@@ -7,6 +7,7 @@ from .fields.field import OccupancyField as OccupancyField
 from .fields.field import load_field as load_field
 from .fields.mapping import make_mapping as make_mapping
 from .fields.network import Network as Network
+from .fitting import Observer as Observer
 from .fitting import fit as fit
 from .formats.writers import save_mesh as save_mesh
 from .geometry.coordinates import UnitCube as UnitCube

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +60,20 @@ class Fit:
     nothing: str | None = None
 
 
+class Observer:
+    """What is told how a fit goes; a subclass shows it, or writes it elsewhere. The field is the one that is fitted."""
+
+    def paused(self, field: OccupancyField | LatticeField, progress: Progress) -> bool:
+        """Between two steps, four times a second, and after each level of a lattice; on the budget's time.
+
+        True ends the training of a network as Ctrl-C does. At the first call the field may be nothing yet.
+        """
+        return False
+
+    def evaluated(self, field: OccupancyField | LatticeField, progress: Progress) -> None:
+        """After each evaluation, whose row is the last of `progress.history`; its time is not the budget's."""
+
+
 def loss_of(target: str) -> Loss:
     """The loss of a target: cross-entropy of labels, or the L1 norm of logit - `FAR_LOGIT` tanh(distance)."""
     if target == "distance":
@@ -82,13 +96,14 @@ def train(
     spent: float = 0.0,
     progress_bar: bool = False,
     source: dict[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Fit:
     """Label points of a shape, one that `load_surface` takes, and fit a field to them.
 
     oracle: points -> bool; by default the shape's own, of a mesh its generalized winding number.
     held_out: test sets scored as the fit goes; by default `held_out_count` points of each kind, seeded apart from
     training. Where they have nothing inside, and the field neither, there is no score.
-    checkpoint: where the unfinished fit is kept, and resumed from.
+    checkpoint: where the unfinished fit is kept, and resumed from.  observers: see `Observer`.
     Otherwise as `fields.optimise.optimise`.
     """
     from ff3d.labels.oracles import surface_and_oracle
@@ -106,10 +121,26 @@ def train(
     bounds = grown_box(mesh, config.sampling.margin * cube.scale)
     if config.mapping.name in LATTICE_MAPPINGS:
         spent += time.perf_counter() - begun
-        lattice, progress = _lattice(mesh, oracle, cube, config, spent=spent, progress_bar=progress_bar)
-        found = LatticeField(lattice, mapping=config.mapping.name, cube=cube, bounds=bounds, source=source)
+
+        def lattice_field(lattice: Lattice) -> LatticeField:
+            return LatticeField(lattice, mapping=config.mapping.name, cube=cube, bounds=bounds, source=source)
+
+        def on_lattice(lattice: Lattice, seconds: float) -> None:
+            for observer in observers:
+                observer.paused(lattice_field(lattice), Progress(seconds=seconds, labelling=seconds, loss=0.0))
+
+        lattice, progress = _lattice(
+            mesh,
+            oracle,
+            cube,
+            config,
+            spent=spent,
+            progress_bar=progress_bar,
+            on_lattice=on_lattice if observers else None,
+        )
+        found = lattice_field(lattice)
         tests = _held_out(mesh, config, oracle, held_out_count(config)) if held_out is None else held_out
-        return _scored(found, config, progress, tests, on_evaluation)
+        return _scored(found, config, progress, tests, _told(found, on_evaluation, observers))
     device, precision = resolve_device(config.device, config.network)
     surface = surface_cells(oracle, cube, bounds if config.sampling.guarded else None)
     if config.sampling.guarded and surface is None:
@@ -155,7 +186,8 @@ def train(
         config.budget,
         loss=loss_of(field.target),
         evaluate=scores,
-        on_evaluation=on_evaluation,
+        on_evaluation=_told(field, on_evaluation, observers),
+        on_pause=(lambda progress: any([it.paused(field, progress) for it in observers])) if observers else None,
         checkpoint=Checkpoint(checkpoint, config.flat()) if checkpoint else None,
         spent=spent,
         title=mapping.name if progress_bar else "",
@@ -165,11 +197,34 @@ def train(
     return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes), tuple(said), nothing)
 
 
+def _told(
+    field: OccupancyField | LatticeField,
+    on_evaluation: Callable[[Progress], None] | None,
+    observers: Sequence[Observer],
+) -> Callable[[Progress], None]:
+    """Tells everybody of an evaluation."""
+
+    def tell(progress: Progress) -> None:
+        if on_evaluation:
+            on_evaluation(progress)
+        for observer in observers:
+            observer.evaluated(field, progress)
+
+    return tell
+
+
 def _lattice(
-    mesh: trimesh.Trimesh, oracle: Oracle, cube: UnitCube, config: FitConfig, *, spent: float, progress_bar: bool
+    mesh: trimesh.Trimesh,
+    oracle: Oracle,
+    cube: UnitCube,
+    config: FitConfig,
+    *,
+    spent: float,
+    progress_bar: bool,
+    on_lattice: Callable[[Lattice, float], None] | None,
 ) -> tuple[Lattice, Progress]:
     """The lattice of a shape, and what it took. spent: seconds of the budget that are gone already."""
-    begun = time.perf_counter()
+    begun = time.perf_counter() - spent
     with closing(ProgressBar(100.0, "%", config.mapping.name)) if progress_bar else nullcontext() as bar:
         distance = SignedDistance(mesh, oracle, cube)
         lattice = fit_lattice(
@@ -178,10 +233,11 @@ def _lattice(
             config.mapping,
             config.budget,
             seed=config.seed,
-            spent=spent + time.perf_counter() - begun,
+            spent=time.perf_counter() - begun,
             progress=(lambda share: bar.show(100 * share)) if bar else None,
+            on_lattice=(lambda it: on_lattice(it, time.perf_counter() - begun)) if on_lattice else None,
         )
-    seconds = spent + time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
     return lattice, Progress(seconds=seconds, labelling=seconds, loss=0.0, finished=True)
 
 
@@ -281,19 +337,20 @@ def fit(
     preset: str | None = None,
     oracle: Oracle | None = None,
     progress_bar: bool = False,
+    observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> OccupancyField | LatticeField:
     """Fit a field to a shape: `ff3d.fit(mesh, seconds=60)`, or with a mapping by name, `ff3d.fit(mesh, "gaussian")`.
 
     shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
-    else as `default_preset` says.  oracle: labels of one's own.
+    else as `default_preset` says.  oracle: labels of one's own.  observers: see `Observer`.
     A field that found nothing is returned, with a warning.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """
     named = {} if mapping is None else {"mapping": mapping}
     config = make_config(preset, **named, **settings)
-    result = train(shape, config, oracle=oracle, progress_bar=progress_bar)
+    result = train(shape, config, oracle=oracle, progress_bar=progress_bar, observers=observers)
     for remark in result.remarks:
         log.warning("%s", remark)
     return result.field

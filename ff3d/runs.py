@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -17,7 +18,7 @@ from ff3d.fields.checkpoint import Evaluation, FitError, Progress
 from ff3d.fields.field import LatticeField, OccupancyField, load_field
 from ff3d.fields.network import resolve_device
 from ff3d.files import check_unmade, file_sha256, locked, short_name, write_text
-from ff3d.fitting import Fit, train
+from ff3d.fitting import Fit, Observer, train
 from ff3d.settings import FitConfig, from_flat
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Run:
         held_out: dict[str, LabelledPoints] | None = None,
         spent: float = 0.0,
         progress_bar: bool = False,
+        observers: Sequence[Observer] = (),
         force: bool = False,
     ) -> Fit:
         """Fit in this folder: new, or resumed from its checkpoint; a finished run of the same settings is only read.
@@ -169,7 +171,14 @@ class Run:
                     check_unmade(self.config_path, self.metrics_path, self.folder / "mesh.ply")
                 self._write_record(_record(config, source, command) | {"device": device.type, "precision": precision})
             return self._fitted(
-                mesh, config, source, oracle=oracle, held_out=held_out, spent=spent, progress_bar=progress_bar
+                mesh,
+                config,
+                source,
+                oracle=oracle,
+                held_out=held_out,
+                spent=spent,
+                progress_bar=progress_bar,
+                observers=observers,
             )
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -28,6 +29,12 @@ from ff3d.files import check_folder, check_output
 from ff3d.progress import Interrupt
 from ff3d.settings import make_config
 
+if TYPE_CHECKING:
+    from ff3d.fitting import Fit
+    from ff3d.labels.oracles import LabelledShape
+    from ff3d.settings import FitConfig
+    from ff3d.viewer.watching import Watch
+
 log = logging.getLogger("ff3d")
 
 
@@ -41,12 +48,23 @@ class FitCommand:
     settings: Settings
     out: Path | None = None
     """run folder; the same command again resumes an unfinished fit (default: runs/MESH-MAPPING)"""
+    watch: bool = False
+    """show the shape as it forms, in the browser, with curves; it can be stopped there"""
+    host: str = "127.0.0.1"
+    """of --watch: the address to listen at; others than 127.0.0.1 let other machines see it"""
+    port: int = 8080
+    """of --watch: the first port to try; 0: any"""
     force: bool = False
     """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.labels.oracles import load_surface
         from ff3d.runs import MeshSource, Run, new_folder
+
+        if self.watch:
+            from ff3d.viewer.page import check_viser
+
+            check_viser("ff3d fit --watch")
 
         if self.out is None or not Run(self.out).finished:
             check_folder(self.out or Path("runs"))
@@ -59,16 +77,41 @@ class FitCommand:
             return run.config_path.exists() and not run.finished and run.matches(config, source)
 
         folder = self.out or new_folder(Path("runs"), f"{surface.stem}-{config.mapping.name}", reusable=unfinished)
-        run = Run(folder)
-        fit = run.fit(
-            surface.mesh,
-            config,
-            source,
-            command=typed_command(),
-            oracle=surface.oracle,
-            progress_bar=True,
-            force=self.force,
-        )
+        with ExitStack() as stack:
+            watch = self._watch(stack, surface, config) if self.watch else None
+            fit = Run(folder).fit(
+                surface.mesh,
+                config,
+                source,
+                command=typed_command(),
+                oracle=surface.oracle,
+                progress_bar=True,
+                observers=[watch] if watch else [],
+                force=self.force,
+            )
+            code = self._say(fit, folder)
+            if watch:
+                watch.finished(fit.field)
+                say(f"watching took {watch.share:.1%} of the seconds")
+                if watch.gallery.page.viewers:
+                    say("the page stays open: close it, press its button, or Ctrl-C")
+                watch.linger()
+        return code
+
+    def _watch(self, stack: ExitStack, surface: LabelledShape, config: FitConfig) -> Watch:
+        """The page of the fit, closed with the stack."""
+        from ff3d.viewer.page import open_browser
+        from ff3d.viewer.watching import Watch
+
+        name = config.mapping.name
+        watch = stack.enter_context(Watch(surface, [name], host=self.host, port=self.port))
+        watch.begin(name, config)
+        say(f"watch it at {watch.address}")
+        open_browser(watch.address)
+        return watch
+
+    def _say(self, fit: Fit, folder: Path) -> int:
+        """What came of the fit; the exit code."""
         for note in fit.notes:
             say(note)
         say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
@@ -81,7 +124,7 @@ class FitCommand:
             if self.out is None:
                 say(f"(with --out {folder})")
         say(f"results: {folder}")
-        return 128 + (fit.progress.signal or 2) if fit.progress.interrupted else int(fit.nothing is not None)
+        return 128 + fit.progress.signal if fit.progress.signal else int(fit.nothing is not None)
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Progress:
 
     labelling: those of the seconds that went into drawing and labelling points.
     finished: the budget is spent.  interrupted: a signal ended the fit; after the last step both are true.
-    signal: its number, 0 for none.
+    signal: its number, 0 for none, also of a fit that was stopped by whoever watches it.
     """
 
     step: int = 0

@@ -20,6 +20,7 @@ from ff3d.fields.network import Network
 from ff3d.progress import Interrupt, ProgressBar
 
 CHECKPOINT_SECONDS = 20.0
+PAUSE_SECONDS = 0.25
 
 
 class Pool(NamedTuple):
@@ -182,6 +183,7 @@ def optimise(
     evaluations: int | Sequence[float] = 10,
     optimizer: Adam | GradientDescent | None = None,
     on_evaluation: Callable[[Progress], None] | None = None,
+    on_pause: Callable[[Progress], bool] | None = None,
     checkpoint: Checkpoint | None = None,
     spent: float = 0.0,
     title: str = "",
@@ -190,7 +192,8 @@ def optimise(
 
     draw: see `PoolCursor`.  loss: (output, targets) -> a scalar tensor.
     evaluate: named held-out scores, queried `evaluations` times over the budget, or at those shares of it, ascending;
-    its time is not part of the budget.  optimizer: by default Adam.
+    its time, and that of `on_evaluation`, is not part of the budget.  optimizer: by default Adam.
+    on_pause: called between two steps every `PAUSE_SECONDS`, on the budget's time; True ends the fit as Ctrl-C does.
     checkpoint: where the state of the unfinished fit is kept; one that is there already is resumed.
     spent: seconds of the budget that preparing the labels took before.  title: of a progress bar; "" for none.
     Raises FitError if the loss is no longer finite, if nothing of the seconds is left for a first step, or if the
@@ -206,6 +209,7 @@ def optimise(
     cursor = PoolCursor(draw, config, device)
     last_loss = torch.tensor(progress.loss)
     begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+    pause_due, stopped = progress.seconds, False
 
     def share() -> float:
         return budget.share(progress.step, progress.seconds)
@@ -219,7 +223,7 @@ def optimise(
         bar = _bar(budget, title) if title else None
         if bar:
             stack.callback(bar.close)
-        while share() < 1 and not interrupt.signal:
+        while share() < 1 and not interrupt.signal and not stopped:
             left = None if budget.seconds is None else budget.seconds - progress.seconds
             if cursor.needs_pool(progress.step, left):
                 cursor.next_pool(progress.step)
@@ -234,6 +238,11 @@ def optimise(
             progress.seconds = time.perf_counter() - begun
             if bar:
                 bar.show(done())
+            if on_pause and progress.seconds >= pause_due:
+                progress.loss = float(last_loss.detach())
+                stopped = on_pause(progress)
+                progress.seconds = time.perf_counter() - begun
+                pause_due = progress.seconds + PAUSE_SECONDS
             evaluation_due = share() >= min(1.0, moments[min(len(progress.history), len(moments) - 1)])
             checkpoint_due = checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
             if evaluation_due or checkpoint_due:
@@ -256,7 +265,7 @@ def optimise(
                     saved = time.perf_counter()
                 begun += time.perf_counter() - paused
     progress.finished = share() >= 1
-    progress.interrupted, progress.signal = bool(interrupt.signal), interrupt.signal
+    progress.interrupted, progress.signal = bool(interrupt.signal) or stopped, interrupt.signal
     progress.loss = float(last_loss.detach())
     if checkpoint is not None:  # also of a finished fit: what is done with the network next may be broken off
         checkpoint.save(network, optimizer, progress)

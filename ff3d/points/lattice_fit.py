@@ -31,6 +31,7 @@ PROBE = 50_000  # of them, to see how long one takes
 LABELLED, OFTEN_LABELLED = 0.15, 0.85  # the share whose sign is queried, where most follow from distances or not
 HANDLING = 0.6e-6  # seconds for each corner beside distance and label
 MEMORY = 300  # bytes for each corner while a lattice grows
+WATCHING = 0.1  # the share of the seconds
 BY_TREE = 170  # cells along the unit cube, for which the tree alone is faster than lists that have to be built first
 
 
@@ -43,12 +44,14 @@ def fit_lattice(
     seed: int = 0,
     spent: float = 0.0,
     progress: Callable[[float], None] | None = None,
+    on_lattice: Callable[[Lattice], None] | None = None,
 ) -> Lattice:
     """The lattice of a shape.
 
     box: (2, 3), the shape's, unit coordinates.  mapping: `voxels` are sampled, a `lattice` is solved for; `finest` sets
     the smallest cells along the unit cube, in place of the budget.  budget: seconds, of which `spent` are gone, hold
-    for voxels; bytes for both.  progress: is told the share that is done.
+    for voxels; bytes for both.  progress: is told the share that is done.  on_lattice: is given what there is so far,
+    coarser levels or larger and smaller attempts; `WATCHING` of the seconds are left to it.
     Raises ValueError if the shape does not fit into so few bytes.
     """
     begun = time.perf_counter()
@@ -56,13 +59,14 @@ def fit_lattice(
     if mapping.name == "lattice":
         if cells:
             return solved(distance, box, cells, seed=seed)
-        return solved_to(distance, box, size, seed=seed, progress=progress)
+        return solved_to(distance, box, size, seed=seed, progress=progress, on_lattice=on_lattice)
     if cells is None and budget.bytes:
         return _sampled_to(distance, box, size)
     if cells is None and budget.seconds:
-        cells = _cells_within(distance, begun + budget.seconds - spent)
+        seconds = budget.seconds * (1 - WATCHING if on_lattice else 1)
+        cells = _cells_within(distance, begun + seconds - spent)
     told = None if progress is None else lambda level, levels: progress(4.0 ** (level - levels))
-    return sample(distance, Frame.around(box, cells or CELLS, STEPS), progress=told)[0]
+    return sample(distance, Frame.around(box, cells or CELLS, STEPS), progress=told, on_lattice=on_lattice)[0]
 
 
 def _cells_within(distance: SignedDistance, end: float) -> int:

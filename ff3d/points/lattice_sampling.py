@@ -117,11 +117,15 @@ class Samples:
 
 
 def sample(
-    distance: SignedDistance, frame: Frame, *, progress: Callable[[int, int], None] | None = None
+    distance: SignedDistance,
+    frame: Frame,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    on_lattice: Callable[[Lattice], None] | None = None,
 ) -> tuple[Lattice, Samples]:
     """The lattice of a shape's signed distances.
 
-    progress: is told after each level how many there are behind and in all.
+    progress: is told after each level how many there are behind and in all.  on_lattice: is given the levels so far.
     """
     samples = Samples(frame, distance)
     place = frame.root_corners()
@@ -137,6 +141,8 @@ def sample(
         growth.add(np.rint(value / frame.step(level)).astype(np.int64))
         if progress:
             progress(level, frame.levels)
+        if on_lattice and level < frame.levels:
+            on_lattice(growth.lattice().coarser(level))
     return growth.lattice(), samples
 
 

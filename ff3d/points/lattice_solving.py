@@ -202,14 +202,21 @@ def solved_to(
     *,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
+    on_lattice: Callable[[Lattice], None] | None = None,
 ) -> Lattice:
-    """The lattice that decodes from about `size` bytes, and from no more. Raises ValueError as `fitted_to`."""
+    """The lattice that decodes from about `size` bytes, and from no more. Raises ValueError as `fitted_to`.
+
+    on_lattice: is given each attempt.
+    """
     last: tuple[Samples, dict[bytes, Solution]] | None = None
 
     def make(cells: int) -> tuple[Lattice, Bytes]:
         nonlocal last
         last = sample(distance, Frame.around(box, cells, STEPS))[1], {}
-        return _rounded(last[0], RATE, seed, last[1])
+        found = _rounded(last[0], RATE, seed, last[1])
+        if on_lattice:
+            on_lattice(found[0])
+        return found
 
     def bolder(factor: float) -> tuple[Lattice, Bytes]:
         assert last is not None

@@ -52,11 +52,13 @@ class Gallery:
     others are each centred in their own box.
     """
 
-    def __init__(self, items: Sequence[Item], *, host: str = LOOPBACK, port: int = PORT, up: str = "y"):
+    def __init__(
+        self, items: Sequence[Item], *, host: str = LOOPBACK, port: int = PORT, up: str = "y", title: str = "ff3d view"
+    ):
         if not items:
             raise ValueError("nothing to show; give meshes, scans, fields or folders of results")
         self.items = list(items)
-        self.page = Page("ff3d view", host=host, port=port, up=up)
+        self.page = Page(title, host=host, port=port, up=up)
         self.server = self.page.server
         self._lock = threading.Lock()
         self._drawn: dict[int, Any] = {}  # by item: what its node shows
@@ -123,6 +125,20 @@ class Gallery:
     def close(self) -> None:
         """Stop serving."""
         self.page.close()
+
+    def replace(self, index: int, item: Item) -> None:
+        """Show another item in the place of one."""
+        with self._lock:
+            self.items[index] = item
+            for kept in (self._drawn, self._errors):
+                kept.pop(index, None)
+            self._surfaces = {key: surface for key, surface in self._surfaces.items() if key[0] != index}
+        self.draw()
+        self._shown[index].value = True
+
+    def hide(self, index: int) -> None:
+        """Leave an item out until it is replaced, or until somebody wants to see it."""
+        self._shown[index].value = False
 
     # ------------------------------------------------------------------------------------------ drawing
 

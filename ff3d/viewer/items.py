@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import trimesh
 
     from ff3d.fields.field import LatticeField, OccupancyField
-    from ff3d.labels.oracles import Oracle
+    from ff3d.labels.oracles import LabelledShape, Oracle
     from ff3d.shapes.point_cloud import PointCloud
 
 log = logging.getLogger("ff3d")
@@ -153,7 +153,16 @@ def shape_item(path: str | Path) -> Item:
     return _of_shape(Path(path).stem, load_shape(path))
 
 
-def _of_shape(name: str, shape: trimesh.Trimesh | PointCloud) -> Item:
+def shape_item_of(surface: LabelledShape) -> Item:
+    """What a fit is fitted to."""
+    from ff3d.shapes.point_cloud import PointCloud
+
+    if isinstance(surface.shape, PointCloud):
+        return _of_shape(surface.stem, surface.shape)
+    return _of_shape(surface.stem, surface.mesh, surface.oracle)
+
+
+def _of_shape(name: str, shape: trimesh.Trimesh | PointCloud, labels: Oracle | None = None) -> Item:
     vertices = np.asarray(shape.vertices, dtype=np.float64)
     faces: Any = getattr(shape, "faces", None)
 
@@ -161,7 +170,7 @@ def _of_shape(name: str, shape: trimesh.Trimesh | PointCloud) -> Item:
     def oracle() -> Oracle:
         from ff3d.labels.oracles import load_surface
 
-        return load_surface(shape).oracle
+        return labels or load_surface(shape).oracle
 
     if faces is None:
         step, normals = -(-len(vertices) // MOST_POINTS), getattr(shape, "normals", None)
@@ -181,13 +190,13 @@ def _of_shape(name: str, shape: trimesh.Trimesh | PointCloud) -> Item:
     return item
 
 
-def field_item(name: str, shape: OccupancyField | LatticeField, resolution: int) -> Item:
-    """A field's surface, its logits, and of a lattice its levels."""
+def field_item(name: str, shape: OccupancyField | LatticeField, resolution: int, *, levels: bool = True) -> Item:
+    """A field's surface, its logits, and of a lattice its levels, but where they are not wanted."""
     from ff3d.fields.field import OUTSIDE_LOGIT, LatticeField
 
-    levels, unit, at_level = 0, 1.0, None
+    count, unit, at_level = 0, 1.0, None
     if isinstance(shape, LatticeField):
-        lattice, levels = shape, shape.lattice.frame.levels
+        lattice, count = shape, shape.lattice.frame.levels * levels
         unit = lattice.lattice.frame.cell * lattice.cube.scale  # its logits are distances in cells
 
         def at_level(level: int) -> Arrays:
@@ -202,7 +211,7 @@ def field_item(name: str, shape: OccupancyField | LatticeField, resolution: int)
         *_arrays(shape.extract_mesh(resolution)),
         make_values=lambda: values,
         distances=at_level is not None,
-        levels=levels,
+        levels=count,
         at_level=at_level,
         fitted=True,
     )

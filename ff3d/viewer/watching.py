@@ -1,0 +1,203 @@
+"""A fit that is watched in the browser: the shape as it forms, curves, the seconds left; it can be stopped there."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ff3d.fields.checkpoint import Progress
+from ff3d.fields.config import LATTICE_MAPPINGS
+from ff3d.fitting import Observer
+from ff3d.progress import Interrupt
+from ff3d.surfaces.grid_levels import ExtractionError
+from ff3d.viewer.gallery import Gallery
+from ff3d.viewer.items import Item, field_item, shape_item_of
+from ff3d.viewer.page import LOOPBACK, PORT
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ff3d.fields.field import LatticeField, OccupancyField
+    from ff3d.labels.oracles import LabelledShape
+    from ff3d.settings import FitConfig
+
+SHARE = 0.08  # of a fit's seconds that pictures may take
+CREDIT, CREDIT_SHARE = 0.5, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
+COARSEST, FINEST, FINAL = 32, 192, 256  # cells along the longest side, of the first picture, of later ones, at the end
+FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every so many seconds still
+CURVE = 400  # points of a curve at most
+
+
+class Watch(Observer):
+    """A page that shows a shape beside what is fitted to it, one or several after one another.
+
+    names: of the fits. Each begins with `begin`, and ends with `finished`; it is closed at the end.
+    Pictures are made between training steps, at growing resolution, as often as `SHARE` of the seconds allows.
+    """
+
+    def __init__(self, surface: LabelledShape, names: Sequence[str], *, host: str = LOOPBACK, port: int = PORT):
+        truth = shape_item_of(surface)
+        self._names = list(names)
+        empty = [Item(name, truth.box, fitted=True, make_values=_nothing) for name in names]
+        self.gallery = Gallery([truth, *empty], host=host, port=port, title="ff3d watch")
+        for index in range(len(empty)):
+            self.gallery.hide(index + 1)
+        self._panel = _Panel(self.gallery.server.gui)
+        self.spent, self._seconds, self._begun = 0.0, 0.0, 0.0
+        self._index = 1
+        self._config: FitConfig | None = None
+        self._resolution, self._cost = COARSEST, 0.1
+        self.first: float | None = None  # seconds from the beginning of the fit to its first picture
+
+    @property
+    def address(self) -> str:
+        """What to type into a browser."""
+        return self.gallery.address
+
+    @property
+    def share(self) -> float:
+        """Which share of the last fit's seconds the pictures took."""
+        return self.spent / self._seconds if self._seconds else 0.0
+
+    def begin(self, name: str, config: FitConfig) -> None:
+        """The fit of this name begins."""
+        self._index, self._config = self._names.index(name) + 1, config
+        self.spent, self._seconds, self._begun = 0.0, 0.0, time.perf_counter()
+        self._resolution, self._cost, self.first = COARSEST, 0.1, None
+        self._panel.begin(name, stoppable=config.mapping.name not in LATTICE_MAPPINGS)
+
+    def paused(self, field: OccupancyField | LatticeField, progress: Progress) -> bool:
+        """Show the field, if that is due; whether somebody wants to stop."""
+        begun = time.perf_counter()
+        self._seconds = progress.seconds
+        if self.spent + self._cost <= SHARE * progress.seconds + self._credit:
+            self._show(field, self._resolution)
+            seconds = time.perf_counter() - begun
+            # the work grows with the square of the resolution
+            affordable = math.sqrt(SHARE * EVERY / max(seconds, 1e-3)) * self._resolution
+            finer = round(max(COARSEST, min(FINEST, FINER * self._resolution, affordable)))
+            self._cost = seconds * max(finer / self._resolution, 1.0) ** 2
+            self._resolution = finer
+        self._panel.show(progress, self._config, self._note())
+        self.spent += time.perf_counter() - begun
+        return self._panel.stopping.is_set()
+
+    @property
+    def _credit(self) -> float:
+        budget = self._config.budget.seconds if self._config else None
+        return min(CREDIT, CREDIT_SHARE * budget) if budget else CREDIT
+
+    def evaluated(self, field: OccupancyField | LatticeField, progress: Progress) -> None:
+        """Show the scores."""
+        self._panel.show(progress, self._config, self._note())
+
+    def finished(self, field: OccupancyField | LatticeField) -> None:
+        """Show what came of the fit, finely."""
+        self._show(field, FINAL)
+        self._panel.end()
+
+    def _show(self, field: OccupancyField | LatticeField, resolution: int) -> None:
+        try:
+            self.gallery.replace(self._index, field_item(self._names[self._index - 1], field, resolution, levels=False))
+        except ExtractionError:  # nothing is inside yet
+            return
+        if self.first is None:
+            self.first = time.perf_counter() - self._begun
+
+    def _note(self) -> str:
+        if self.first is None:
+            return "nothing is inside yet"
+        return f"pictures take {self.share:.0%} of the seconds"
+
+    def linger(self) -> None:
+        """Stay until Ctrl-C or the page's button, as long as a browser shows the page."""
+        with Interrupt() as interrupt:
+            while self.gallery.page.viewers and not interrupt.signal and not self._panel.stopping.is_set():
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.gallery.close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _nothing() -> Any:
+    raise ValueError("nothing yet")
+
+
+class _Panel:
+    """How far the fit is: in words, as a bar, as curves; and a button that stops it, which sets `stopping`."""
+
+    def __init__(self, gui: Any):
+        self.stopping = threading.Event()
+        with gui.add_folder("Fit", order=-1.0):
+            self._words = gui.add_markdown("")
+            self._bar = gui.add_progress_bar(0.0)
+            self._loss = gui.add_uplot(*_chart(["loss"]), height=130, **_axes(logarithmic=True))
+            self._scores = gui.add_uplot(*_chart(["uniform", "boundary"]), height=130, **_axes())
+            self._stop = gui.add_button("Stop and keep")
+        self._stop.on_click(lambda _: self.stopping.set())
+        self._name, self._losses = "", [(0.0, math.nan)]
+
+    def begin(self, name: str, *, stoppable: bool) -> None:
+        self._name, self._losses = name, []
+        self._words.content = f"**{name}**: preparing labels"
+        self._bar.value = 0.0
+        self._stop.visible = stoppable
+        self._loss.visible = stoppable
+        self._scores.visible = False
+
+    def show(self, progress: Progress, config: FitConfig | None, note: str) -> None:
+        if config is None:
+            return
+        share = min(1.0, config.budget.share(progress.step, progress.seconds)) if config.budget else 0.0
+        left = progress.seconds * (1 / share - 1) if share > 0 else math.inf
+        words = [f"**{self._name}**", f"{progress.seconds:.1f} s"]
+        words += [f"{left:.0f} s left"] if math.isfinite(left) and not progress.finished else []
+        words += [f"{progress.step:,} steps", f"loss {progress.loss:.4g}"] if progress.step else []
+        if progress.history:
+            words += [f"IoU {score:.4f} {kind}" for kind, score in progress.history[-1]["iou"].items()]
+        self._words.content = ", ".join(words) + f"  \n*{note}*"
+        self._bar.value = 100 * share
+        if progress.step and math.isfinite(progress.loss):
+            self._losses.append((progress.seconds, progress.loss))
+            if len(self._losses) > CURVE:
+                self._losses = self._losses[::2]
+            self._loss.data = tuple(np.array(self._losses).T)
+        rows = [row for row in progress.history if {"uniform", "boundary_face"} <= row["iou"].keys()]
+        if len(rows) > 1:
+            table = [(row["seconds"], row["iou"]["uniform"], row["iou"]["boundary_face"]) for row in rows]
+            self._scores.data = tuple(np.array(table).T)
+            self._scores.visible = True
+
+    def end(self) -> None:
+        self._bar.value = 100.0
+        self._words.content += "  \nfinished"
+        self.stopping.clear()
+        self._stop.label, self._stop.visible = "Close", True
+
+
+COLORS = ("#1f6fd0", "#d0641f")
+
+
+def _chart(names: Sequence[str]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Empty data of a chart over seconds, and its lines."""
+    data = tuple(np.array([0.0, 1.0]) if index == 0 else np.full(2, np.nan) for index in range(len(names) + 1))
+    lines = [{"label": name, "stroke": color, "width": 2} for name, color in zip(names, COLORS, strict=False)]
+    return data, ({"label": "s"}, *lines)
+
+
+def _axes(*, logarithmic: bool = False) -> dict[str, Any]:
+    return {"scales": {"x": {"time": False}, "y": {"distr": 3 if logarithmic else 1}}}
