@@ -32,7 +32,9 @@ from ff3d.settings import make_config
 if TYPE_CHECKING:
     from ff3d.fitting import Fit
     from ff3d.labels.oracles import LabelledShape
+    from ff3d.runs import Run
     from ff3d.settings import FitConfig
+    from ff3d.viewer.tensorboard import TensorBoard
     from ff3d.viewer.watching import Watch
 
 log = logging.getLogger("ff3d")
@@ -54,6 +56,8 @@ class FitCommand:
     """of --watch: the address to listen at; others than 127.0.0.1 let other machines see it"""
     port: int = 8080
     """of --watch: the first port to try; 0: any"""
+    tensorboard: bool = False
+    """write loss, scores, pictures and the mesh for TensorBoard, into RUN/tensorboard"""
     force: bool = False
     """replace files that ff3d has not made"""
 
@@ -65,6 +69,10 @@ class FitCommand:
             from ff3d.viewer.page import check_viser
 
             check_viser("ff3d fit --watch")
+        if self.tensorboard:
+            from ff3d.viewer.tensorboard import check_tensorboard
+
+            check_tensorboard("ff3d fit --tensorboard")
 
         if self.out is None or not Run(self.out).finished:
             check_folder(self.out or Path("runs"))
@@ -77,19 +85,24 @@ class FitCommand:
             return run.config_path.exists() and not run.finished and run.matches(config, source)
 
         folder = self.out or new_folder(Path("runs"), f"{surface.stem}-{config.mapping.name}", reusable=unfinished)
+        run = Run(folder)
         with ExitStack() as stack:
             watch = self._watch(stack, surface, config) if self.watch else None
-            fit = Run(folder).fit(
+            board = self._board(stack, run) if self.tensorboard and not run.finished else None
+            fit = run.fit(
                 surface.mesh,
                 config,
                 source,
                 command=typed_command(),
                 oracle=surface.oracle,
                 progress_bar=True,
-                observers=[watch] if watch else [],
+                observers=[it for it in (watch, board) if it],
                 force=self.force,
             )
             code = self._say(fit, folder)
+            if board:
+                board.finished(fit.field, fit.progress)
+                say(f"TensorBoard: tensorboard --logdir {folder}")
             if watch:
                 watch.finished(fit.field)
                 say(f"watching took {watch.share:.1%} of the seconds")
@@ -97,6 +110,12 @@ class FitCommand:
                     say("the page stays open: close it, press its button, or Ctrl-C")
                 watch.linger()
         return code
+
+    def _board(self, stack: ExitStack, run: Run) -> TensorBoard:
+        """What writes for TensorBoard, closed with the stack."""
+        from ff3d.viewer.tensorboard import TensorBoard
+
+        return stack.enter_context(TensorBoard(run.folder / "tensorboard", known=len(run.history())))
 
     def _watch(self, stack: ExitStack, surface: LabelledShape, config: FitConfig) -> Watch:
         """The page of the fit, closed with the stack."""

@@ -272,9 +272,8 @@ class Gallery:
 
     # ------------------------------------------------------------------------------------------ layout
 
-    def _slots(self) -> list[tuple[int, float, float]]:
-        """Which items are shown, and where their middles lie to the right and up, on the page."""
-        shown = [index for index, control in enumerate(self._shown) if control.value]
+    def _slots(self, shown: Sequence[int]) -> list[tuple[int, float, float]]:
+        """Where the middles of these items lie to the right and up, on the page."""
         if self._layout.value != "side by side":
             return [(index, 0.0, 0.0) for index in shown]
         columns = len(shown) if len(shown) <= 4 else math.ceil(math.sqrt(1.6 * len(shown)))
@@ -287,7 +286,7 @@ class Gallery:
 
     def _distance(self, aspect: float) -> float:
         """How far the eye must be to have everything in view; aspect: width over height of the canvas."""
-        slots = self._slots()
+        slots = self._slots(range(len(self.items)))
         width = max((abs(x) for _, x, _ in slots), default=0) + self._radius
         height = max((abs(y) for _, _, y in slots), default=0) + self._radius
         return max(height, width / aspect) / math.tan(math.radians(FIELD_OF_VIEW) / 2) + 0.5
@@ -313,7 +312,8 @@ class Gallery:
         if frames is None:
             return
         eye, right, up = camera_axes(client.camera.position, client.camera.wxyz)
-        slots = {index: x * right + y * up for index, x, y in self._slots()}
+        shown = [index for index, control in enumerate(self._shown) if control.value]
+        slots = {index: x * right + y * up for index, x, y in self._slots(shown)}
         with client.atomic():
             for index, frame in enumerate(frames):
                 frame.visible = index in slots

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ff3d.labels.oracles import LabelledShape
     from ff3d.settings import FitConfig
 
-SHARE = 0.08  # of a fit's seconds that pictures may take
+SHARE = 0.07  # of a fit's seconds that pictures may take
 CREDIT, CREDIT_SHARE = 0.5, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
 COARSEST, FINEST, FINAL = 32, 192, 256  # cells along the longest side, of the first picture, of later ones, at the end
 FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every so many seconds still
@@ -168,7 +168,7 @@ class _Panel:
         words += [f"{left:.0f} s left"] if math.isfinite(left) and not progress.finished else []
         words += [f"{progress.step:,} steps", f"loss {progress.loss:.4g}"] if progress.step else []
         if progress.history:
-            words += [f"IoU {score:.4f} {kind}" for kind, score in progress.history[-1]["iou"].items()]
+            words += [f"IoU {kind} {score:.4f}" for kind, score in progress.history[-1]["iou"].items()]
         self._words.content = ", ".join(words) + f"  \n*{note}*"
         self._bar.value = 100 * share
         if progress.step and math.isfinite(progress.loss):
@@ -200,4 +200,4 @@ def _chart(names: Sequence[str]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 def _axes(*, logarithmic: bool = False) -> dict[str, Any]:
-    return {"scales": {"x": {"time": False}, "y": {"distr": 3 if logarithmic else 1}}}
+    return {"padding": (12, 24, 0, 0), "scales": {"x": {"time": False}, "y": {"distr": 3 if logarithmic else 1}}}

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import trimesh
+
+from ff3d.fitting import Observer, train
+from ff3d.formats.writers import save_mesh
+from ff3d.labels.oracles import load_surface
+from ff3d.runs import MeshSource, Run
+from ff3d.settings import make_config
+from ff3d.viewer.watching import Watch
+
+SMALL = {"width": 16, "depth": 2, "batch_size": 256, "pool_size": 1024, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def surface():
+    return load_surface(trimesh.creation.icosphere(subdivisions=2))
+
+
+class Notes(Observer):
+    """Writes down what it is told; stops after so many steps."""
+
+    def __init__(self, last=10**9):
+        self.last, self.steps, self.rows, self.levels = last, [], [], []
+
+    def paused(self, field, progress):
+        self.steps.append(progress.step)
+        self.levels.append(getattr(field, "lattice", None) and field.lattice.frame.levels)
+        return progress.step >= self.last
+
+    def evaluated(self, field, progress):
+        self.rows.append(progress.history[-1])
+
+
+def test_who_only_watches_changes_nothing(surface):
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
+    config = make_config("plain", mapping="gaussian", steps=30, **SMALL)
+    notes = Notes()
+    with Watch(surface, ["gaussian"], port=0) as watch:
+        watch.begin("gaussian", config)
+        watched = train(surface, config, observers=[notes, watch])
+        watch.finished(watched.field)
+        assert watch.gallery.items[1].fitted
+    assert np.array_equal(watched.field.logits(points), train(surface, config).field.logits(points))
+    assert notes.rows == watched.progress.history
+    assert notes.steps[0] == 1
+    assert 0 < watch.share <= 1
+
+
+def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
+    config = make_config("direct", finest=64)
+    notes = Notes()
+    with Watch(surface, ["voxels"], port=0) as watch:
+        watch.begin("voxels", config)
+        watched = train(surface, config, observers=[notes, watch])
+        assert len(watch.gallery.items[1].faces) > 100
+    assert np.array_equal(watched.field.logits(points), train(surface, config).field.logits(points))
+    assert notes.levels == list(range(1, watched.field.lattice.frame.levels))
+    assert len(notes.rows) == 1
+    small = Notes()
+    assert train(surface, make_config("small", bytes=4000), observers=[small]).field.lattice.frame.levels
+    assert small.levels
+
+
+def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have_been(surface, tmp_path):
+    config = make_config("plain", mapping="none", steps=2000, **SMALL)
+    source = MeshSource("ball", "0" * 64)
+    run = Run(tmp_path / "run")
+    stopped = run.fit(surface.mesh, config, source, oracle=surface.oracle, observers=[Notes(last=1)])
+    assert stopped.progress.interrupted
+    assert stopped.progress.signal == 0
+    assert 1 <= stopped.progress.step < 2000
+    assert not run.finished
+    assert run.load().parameter_count == stopped.field.parameter_count
+    resumed = run.fit(surface.mesh, config, source, oracle=surface.oracle)
+    points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
+    assert np.array_equal(resumed.field.logits(points), train(surface, config).field.logits(points))
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_browser_sees_the_shape_form_and_stops_the_fit(surface, tmp_path, served):
+    save_mesh(surface.mesh, tmp_path / "ball.ply")
+    command = ["fit", tmp_path / "ball.ply", "--mapping", "gaussian", "--seconds", 600, "--out", tmp_path / "run"]
+    small = ["--width", 32, "--depth", 2, "--batch-size", 1024, "--watch", "--port", 0]
+    with served(*command, *small) as (process, tab):
+        tab.page.get_by_text("pictures take").wait_for(timeout=120_000)
+        tab.page.get_by_text("s left").wait_for()
+        assert np.ptp(tab.seen()) > 0
+        tab.page.get_by_role("button", name="Stop and keep").click()
+        tab.page.get_by_role("button", name="Close").click(timeout=120_000)
+        assert process.wait(timeout=60) == 0
+    assert Run(tmp_path / "run").load().contains(np.zeros((1, 3))).all()
