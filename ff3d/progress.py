@@ -85,7 +85,7 @@ class ProgressBar:
     """A tqdm bar over `total` of a unit, with scores behind it."""
 
     def __init__(self, total: float, unit: str, title: str):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._total, self._shown = total, 0.0
         layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}{postfix}]"

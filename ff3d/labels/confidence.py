@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.files import FORCE, FolderError, is_marked, write_text
 from ff3d.geometry.triangles import cross_products

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.geometry.arrays import Floats, Labels, Points
 from ff3d.geometry.hidden_walls import separating_surface

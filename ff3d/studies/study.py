@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.checks import one_line, read_json
 from ff3d.files import check_unmade, locked, write_atomically, write_text

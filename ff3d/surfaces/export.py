@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.files import MARK, write_atomically
 from ff3d.formats.writers import WRITERS, save_mesh

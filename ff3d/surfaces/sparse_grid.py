@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.geometry.arrays import Bools, Floats
 from ff3d.surfaces.grid_levels import (
