@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.07  # of a fit's seconds that pictures may take
 CREDIT, CREDIT_SHARE = 0.5, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
-COARSEST, FINEST, FINAL = 32, 192, 256  # cells along the longest side, of the first picture, of later ones, at the end
+COARSEST, FINEST = 32, 192  # cells along the longest side, of the first picture, and at the end
 FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every so many seconds still
 CURVE = 400  # points of a curve at most
 
@@ -98,8 +98,8 @@ class Watch(Observer):
 
     def finished(self, field: OccupancyField | LatticeField) -> None:
         """Show what came of the fit, finely."""
-        self._show(field, FINAL)
         self._panel.end()
+        self._show(field, FINEST)
 
     def _show(self, field: OccupancyField | LatticeField, resolution: int) -> None:
         try:

@@ -64,13 +64,13 @@ def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
 
 
 def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have_been(surface, tmp_path):
-    config = make_config("plain", mapping="none", steps=2000, **SMALL)
+    config = make_config("plain", mapping="none", steps=200, **SMALL)
     source = MeshSource("ball", "0" * 64)
     run = Run(tmp_path / "run")
     stopped = run.fit(surface.mesh, config, source, oracle=surface.oracle, observers=[Notes(last=1)])
     assert stopped.progress.interrupted
     assert stopped.progress.signal == 0
-    assert 1 <= stopped.progress.step < 2000
+    assert 1 <= stopped.progress.step < 200
     assert not run.finished
     assert run.load().parameter_count == stopped.field.parameter_count
     resumed = run.fit(surface.mesh, config, source, oracle=surface.oracle)
@@ -82,8 +82,8 @@ def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have
 @pytest.mark.slow
 def test_a_browser_sees_the_shape_form_and_stops_the_fit(surface, tmp_path, served):
     save_mesh(surface.mesh, tmp_path / "ball.ply")
-    command = ["fit", tmp_path / "ball.ply", "--mapping", "gaussian", "--seconds", 600, "--out", tmp_path / "run"]
-    small = ["--width", 32, "--depth", 2, "--batch-size", 1024, "--watch", "--port", 0]
+    command = ["fit", tmp_path / "ball.ply", "--preset", "fast", "--seconds", 600, "--out", tmp_path / "run"]
+    small = ["--levels", 2, "--finest", 32, "--batch-size", 2048, "--pool-size", 8192, "--watch", "--port", 0]
     with served(*command, *small) as (process, tab):
         tab.page.get_by_text("pictures take").wait_for(timeout=120_000)
         tab.page.get_by_text("s left").wait_for()
