@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.files import append_row, read_rows
 from ff3d.geometry.cores import configure_process, threads

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ff3d.checks import one_line
 from ff3d.files import write_atomically

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ff3d.settings import FitConfig
 
 SHARE = 0.07  # of a fit's seconds that pictures may take
-CREDIT, CREDIT_SHARE = 0.5, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
+CREDIT, CREDIT_SHARE = 0.3, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
 COARSEST, FINEST = 32, 192  # cells along the longest side, of the first picture, and at the end
 FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every so many seconds still
 CURVE = 400  # points of a curve at most
