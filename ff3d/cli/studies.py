@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -17,6 +17,7 @@ from ff3d.settings import make_config
 
 if TYPE_CHECKING:
     from ff3d.studies.plan import Plan
+    from ff3d.viewer.watching import Watch
 
 
 @dataclass
@@ -66,6 +67,12 @@ class CompareCommand:
     """grid cells along the longest side of each extracted mesh"""
     out: Path | None = None
     """results folder; the same command again resumes it (default: runs/MESH)"""
+    watch: bool = False
+    """show the shapes as they form, side by side in the browser, with curves"""
+    host: str = "127.0.0.1"
+    """of --watch: the address to listen at; others than 127.0.0.1 let other machines see it"""
+    port: int = 8080
+    """of --watch: the first port to try; 0: any"""
     force: bool = False
     """replace files that ff3d has not made"""
 
@@ -81,7 +88,20 @@ class CompareCommand:
             return not (folder / "report.md").exists() and matches_plan(folder, plan)
 
         folder = self.out or new_folder(Path("runs"), plan.meshes[0].stem, reusable=unfinished)
-        return _study(plan, str(folder), Executor(0), force=self.force)
+        if not self.watch:
+            return _study(plan, str(folder), Executor(0), force=self.force)
+        from ff3d.viewer.page import check_viser
+
+        check_viser("ff3d compare --watch")
+        from ff3d.studies.task import reference
+        from ff3d.viewer.watching import Watch
+
+        surface = reference(plan.meshes[0]).surface
+        with Watch(surface, plan.variants, host=self.host, port=self.port) as watch:
+            watch.announce(say)
+            code = _study(plan, str(folder), Executor(0), force=self.force, watch=watch)
+            watch.linger(say)
+        return code
 
 
 @dataclass
@@ -194,7 +214,15 @@ class TuneCommand:
         return 0 if best else 128 + Interrupt.last
 
 
-def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False, force: bool = False) -> int:
+def _study(
+    plan: Plan,
+    out: str,
+    executor: Executor,
+    *,
+    again: bool = False,
+    force: bool = False,
+    watch: Watch | None = None,
+) -> int:
     """Run a study, write its reports and say what came of it."""
     from ff3d.studies.study import run_study
     from ff3d.views.html import write_page
@@ -204,6 +232,8 @@ def _study(plan: Plan, out: str, executor: Executor, *, again: bool = False, for
     say(f"{plan}")
     command = typed_command()
     workers = executor.workers_for(plan.config.budget.seconds)
+    if watch:
+        workers = replace(workers, watch=lambda task: watch.begin(task.variant, task.config))
     study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True, force=force)
     write_report(study, progress_bar=True)
     page = write_page(study)

@@ -106,9 +106,7 @@ class FitCommand:
             if watch:
                 watch.finished(fit.field)
                 say(f"watching took {watch.share:.1%} of the seconds")
-                if watch.gallery.page.viewers:
-                    say("the page stays open: close it, press its button, or Ctrl-C")
-                watch.linger()
+                watch.linger(say)
         return code
 
     def _board(self, stack: ExitStack, run: Run) -> TensorBoard:
@@ -119,15 +117,12 @@ class FitCommand:
 
     def _watch(self, stack: ExitStack, surface: LabelledShape, config: FitConfig) -> Watch:
         """The page of the fit, closed with the stack."""
-        from ff3d.viewer.page import open_browser
         from ff3d.viewer.watching import Watch
 
         name = config.mapping.name
         watch = stack.enter_context(Watch(surface, [name], host=self.host, port=self.port))
-        watch.begin(name, config)
-        say(f"watch it at {watch.address}")
-        open_browser(watch.address)
-        return watch
+        watch.announce(say)
+        return watch.begin(name, config)
 
     def _say(self, fit: Fit, folder: Path) -> int:
         """What came of the fit; the exit code."""

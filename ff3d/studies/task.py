@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from ff3d.surfaces.grid_levels import ExtractionError
 if TYPE_CHECKING:
     import trimesh
 
+    from ff3d.fitting import Observer
     from ff3d.labels.oracles import LabelledShape, Oracle
 
 log = logging.getLogger("ff3d")
@@ -238,7 +239,9 @@ def evaluate(
     return {kind: found.iou for kind, found in overlaps_of(contains, tests, progress_bar=progress_bar).items()}
 
 
-def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool = False) -> tuple[Row, bool]:
+def perform(
+    task: Task, folder: Path, *, command: str = "", progress_bar: bool = False, observers: Sequence[Observer] = ()
+) -> tuple[Row, bool]:
     """Fit in `folder` or go on there, extract the mesh into it, measure both: the row, and whether it is done.
 
     A row that is done is in the folder (row.json), and is only read the next time; Ctrl-C ends the fit in hand, which
@@ -256,7 +259,7 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
         row = Row.failed(task, one_line(error))
     else:
         try:
-            row, done = _measured(task, folder, truth, command, progress_bar)
+            row, done = _measured(task, folder, truth, command=command, progress_bar=progress_bar, observers=observers)
         except (FitError, MemoryError) as error:
             row = Row.failed(task, one_line(error))
     if row.failure:
@@ -266,7 +269,9 @@ def perform(task: Task, folder: Path, *, command: str = "", progress_bar: bool =
     return row, done
 
 
-def _measured(task: Task, folder: Path, truth: Reference, command: str, progress_bar: bool) -> tuple[Row, bool]:
+def _measured(
+    task: Task, folder: Path, truth: Reference, *, command: str, progress_bar: bool, observers: Sequence[Observer]
+) -> tuple[Row, bool]:
     run = Run(folder)
     fit = run.fit(
         truth.mesh,
@@ -276,6 +281,7 @@ def _measured(task: Task, folder: Path, truth: Reference, command: str, progress
         oracle=truth.oracle,
         spent=truth.seconds,
         progress_bar=progress_bar,
+        observers=observers,
     )
     field, progress, config = fit.field, fit.progress, fit.config
     shape, surface, failure = None, None, None

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from ff3d.progress import Interrupt, block_signals
 from ff3d.storage import Storage
 
 if TYPE_CHECKING:
+    from ff3d.fitting import Observer
     from ff3d.studies.task import Row, Task
 
 log = logging.getLogger("ff3d")
@@ -44,6 +45,7 @@ class Workers:
     threads: of each of them; None shares out the cores.  timeout: seconds after which a fit is taken to hang.
     ray: a cluster's address, "auto" for the one around, "local" for one on this machine.
     gpus: of each task on a cluster, may be a fraction.
+    watch: called with each task that begins in this process itself; what it returns is told how the fit goes.
     """
 
     processes: int = 0
@@ -51,6 +53,7 @@ class Workers:
     timeout: float | None = None
     ray: str | None = None
     gpus: float = 0.0
+    watch: Callable[[Task], Observer] | None = None
 
     def __post_init__(self) -> None:
         if self.processes < 0 or (self.threads is not None and self.threads < 1) or not 0 <= self.gpus < math.inf:
@@ -76,7 +79,8 @@ class Workers:
     ) -> Iterator[tuple[Task, Row, bool]]:
         for task in tasks:
             with limited_threads(self.threads):
-                row, done = _kept(task, out, command, progress_bar)
+                observers = [self.watch(task)] if self.watch else []
+                row, done = _kept(task, out, command, progress_bar, observers)
             yield task, row, done
             if not done:
                 return
@@ -155,7 +159,9 @@ def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
     return row
 
 
-def _kept(task: Task, out: str, command: str, progress_bar: bool = False) -> tuple[Row, bool]:
+def _kept(
+    task: Task, out: str, command: str, progress_bar: bool = False, observers: Sequence[Observer] = ()
+) -> tuple[Row, bool]:
     """Perform a task in its folder, here or at a remote address; row.json is sent last, when the rest is there.
 
     To an address the checkpoint is sent as the fit goes, so that another machine resumes it.
@@ -165,7 +171,9 @@ def _kept(task: Task, out: str, command: str, progress_bar: bool = False) -> tup
     storage, folder = Storage(out), task.name
     storage.fetch(f"{folder}/{ROW}", *(f"{folder}/{name}" for name in UNFINISHED))
     with _sent(storage, [f"{folder}/{name}" for name in UNFINISHED]):
-        row, done = perform(task, storage.local / folder, command=command, progress_bar=progress_bar)
+        row, done = perform(
+            task, storage.local / folder, command=command, progress_bar=progress_bar, observers=observers
+        )
     if done:
         files = sorted((path.name for path in (storage.local / folder).iterdir()), key=lambda name: (name == ROW, name))
         storage.send(*(f"{folder}/{name}" for name in files))

@@ -79,7 +79,9 @@ def image_html(fit: ImageFit) -> str:
     picture = np.concatenate([to_bytes(it[..., :3] if it.ndim == 3 else it) for it in both], axis=1)
     row = fit.to_json()
     kept = ("mapping", "scale", "parameters", "psnr_train", "psnr_test", "ssim")
-    return _image(_png(picture)) + _table({name: f"{row[name]}" for name in kept if row.get(name) is not None})
+    known = {name: row[name] for name in kept if row.get(name) is not None}
+    texts = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in known.items()}
+    return _image(_png(picture)) + _table(texts)
 
 
 def _picture_of(mesh: trimesh.Trimesh) -> str:

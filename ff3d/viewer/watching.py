@@ -17,9 +17,10 @@ from ff3d.progress import Interrupt
 from ff3d.surfaces.grid_levels import ExtractionError
 from ff3d.viewer.gallery import Gallery
 from ff3d.viewer.items import Item, field_item, shape_item_of
-from ff3d.viewer.page import LOOPBACK, PORT
+from ff3d.viewer.page import LOOPBACK, PORT, open_browser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ff3d.fields.field import LatticeField, OccupancyField
@@ -64,12 +65,18 @@ class Watch(Observer):
         """Which share of the last fit's seconds the pictures took."""
         return self.spent / self._seconds if self._seconds else 0.0
 
-    def begin(self, name: str, config: FitConfig) -> None:
-        """The fit of this name begins."""
+    def announce(self, say: Callable[[str], None]) -> None:
+        """Say where it is to be seen, and open it where there is a display."""
+        say(f"watch it at {self.address}")
+        open_browser(self.address)
+
+    def begin(self, name: str, config: FitConfig) -> Watch:
+        """The fit of this name begins; returns itself."""
         self._index, self._config = self._names.index(name) + 1, config
         self.spent, self._seconds, self._begun = 0.0, 0.0, time.perf_counter()
         self._resolution, self._cost, self.first = COARSEST, 0.1, None
         self._panel.begin(name, stoppable=config.mapping.name not in LATTICE_MAPPINGS)
+        return self
 
     def paused(self, field: OccupancyField | LatticeField, progress: Progress) -> bool:
         """Show the field, if that is due; whether somebody wants to stop."""
@@ -93,7 +100,10 @@ class Watch(Observer):
         return min(CREDIT, CREDIT_SHARE * budget) if budget else CREDIT
 
     def evaluated(self, field: OccupancyField | LatticeField, progress: Progress) -> None:
-        """Show the scores."""
+        """Show the scores, and the field once more when its budget is spent."""
+        spent = self._config is not None and self._config.budget.share(progress.step, progress.seconds) >= 1
+        if spent or progress.finished:
+            self._show(field, self._resolution)
         self._panel.show(progress, self._config, self._note())
 
     def finished(self, field: OccupancyField | LatticeField) -> None:
@@ -114,8 +124,11 @@ class Watch(Observer):
             return "nothing is inside yet"
         return f"pictures take {self.share:.0%} of the seconds"
 
-    def linger(self) -> None:
+    def linger(self, say: Callable[[str], None]) -> None:
         """Stay until Ctrl-C or the page's button, as long as a browser shows the page."""
+        self._panel.end()
+        if self.gallery.page.viewers:
+            say("the page stays open: close it, press its button, or Ctrl-C")
         with Interrupt() as interrupt:
             while self.gallery.page.viewers and not interrupt.signal and not self._panel.stopping.is_set():
                 time.sleep(0.1)
@@ -183,6 +196,8 @@ class _Panel:
             self._scores.visible = True
 
     def end(self) -> None:
+        if self._stop.label == "Close":
+            return
         self._bar.value = 100.0
         self._words.content += "  \nfinished"
         self.stopping.clear()

@@ -7,6 +7,9 @@ from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import load_surface
 from ff3d.runs import MeshSource, Run
 from ff3d.settings import make_config
+from ff3d.studies.plan import make_plan
+from ff3d.studies.study import run_study
+from ff3d.studies.workers import Workers
 from ff3d.viewer.watching import Watch
 
 SMALL = {"width": 16, "depth": 2, "batch_size": 256, "pool_size": 1024, "device": "cpu"}
@@ -76,6 +79,22 @@ def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have
     resumed = run.fit(surface.mesh, config, source, oracle=surface.oracle)
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
     assert np.array_equal(resumed.field.logits(points), train(surface, config).field.logits(points))
+
+
+def test_each_fit_of_a_comparison_takes_its_place_beside_the_shape(surface, tmp_path):
+    save_mesh(surface.mesh, tmp_path / "ball.ply")
+    small = {**SMALL, "learning_rate": 0.01}
+    plan = make_plan([tmp_path / "ball.ply"], ("hash", "voxels"), (0,), resolution=16, steps=100, **small)
+    with Watch(surface, plan.variants, port=0) as watch:
+        workers = Workers(watch=lambda task: watch.begin(task.variant, task.config))
+        study = run_study(plan, tmp_path / "study", workers=workers)
+        items = watch.gallery.items
+        watch.linger(print)  # nobody looks
+    assert [item.name for item in items[1:]] == plan.variants
+    for row, item in zip(study.rows, items[1:], strict=True):
+        assert row.iou
+        assert np.abs(np.linalg.norm(item.vertices, axis=1) - 1).mean() < 0.2
+        assert len(item.faces)
 
 
 @pytest.mark.browser
