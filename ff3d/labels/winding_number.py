@@ -29,6 +29,7 @@ COARSE_ERROR = 0.25
 OF_CAPS = (*CASCADE[1:], (8.0, 0.004))  # the same for the caps that close a surface
 ROUNDING = 1e-9  # of winding numbers that are exact but for that
 MANY = 10_000
+LATE = 2  # times the points for which the grid pays: where they came in several calls, for few may be to come
 DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
 SAMPLES, EXACT_SAMPLES = 4096, 256  # faces, or points near the surface, on which that and the coarse error are measured
@@ -182,7 +183,8 @@ class WindingNumberOracle:
             check_points(array)
         self._queried += len(array)
         far_off = np.abs(self.cube.center).max() > FAR * self.cube.scale
-        pays = self._queried >= self._grid_pays or ("grid" in self.__dict__ and self._grid_pays < np.inf)
+        many = len(array) >= self._grid_pays or self._queried >= LATE * self._grid_pays
+        pays = many or ("grid" in self.__dict__ and self._grid_pays < np.inf)
         if far_off or not pays:
             return self._winding_number(self.cube.to_unit(check_points(array))) > 0.5
         inside = np.empty(len(array), dtype=bool)

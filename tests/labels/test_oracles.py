@@ -296,7 +296,7 @@ def test_what_was_put_right_is_logged(caplog):
 def test_many_points_bring_the_grid_and_the_same_answers(monkeypatch):
     mesh, points = sphere(), cloud()
     expected = WindingNumberOracle(mesh)(points)
-    monkeypatch.setattr(WindingNumberOracle, "_grid_pays", 2 * len(points))
+    monkeypatch.setattr(WindingNumberOracle, "_grid_pays", 1.5 * len(points))
     oracle = WindingNumberOracle(mesh)
     for _ in range(3):
         assert np.array_equal(oracle(points), expected)
