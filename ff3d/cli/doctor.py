@@ -22,10 +22,12 @@ EXTRAS = {
     "ray": ("ray", "fits on a cluster"),
     "thingi10k": ("thingi10k", "meshes of Thingi10K by file id"),
     "objaverse": ("objaverse", "meshes of Objaverse by uid"),
+    "draco": ("DracoPy", "glTF with Draco's compression"),
     "view": ("viser", "ff3d view and fit --watch"),
     "tensorboard": ("tensorboard", "fit --tensorboard"),
     "video": ("imageio_ffmpeg", "turntables as .mp4"),
     "benchmarks": ("matplotlib", "the benchmarks' pictures"),
+    "docs": ("mkdocs", "make docs"),
 }
 LIBRARIES = ("torch", "numpy", "libigl", "trimesh", "embreex", "scikit-image", "scipy", "safetensors")
 

@@ -51,7 +51,7 @@ class PrepareCommand:
 
     EXAMPLES: ClassVar = (
         "bunny knot --points 20000 --out samples",
-        "bunny bracket --layout dora --watertight first --workers 2 --out dora",
+        "bracket --layout dora --points 20000 --watertight first --resolution 128 --out dora",
     )
 
     meshes: ManyMeshes

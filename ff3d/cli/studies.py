@@ -160,8 +160,8 @@ class TuneCommand:
     """Search the learning rate and the scale of mappings on a validation mesh, for ff3d benchmark --tuned."""
 
     EXAMPLES: ClassVar = (
-        "bunny --mappings gaussian --rates 0.008 --scales 6 12 --steps 100",
-        "bunny --mappings hash --rates 0.004 0.016 --steps 100 --out runs/rates",
+        "bracket --mappings hash --rates 0.004 0.016 --steps 50",
+        "bracket --mappings none basic --rates 0.002 0.01 --steps 20 --out runs/rates",
     )
 
     meshes: ManyMeshes

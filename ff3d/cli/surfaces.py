@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -128,7 +129,8 @@ class FitCommand:
         """What came of the fit; the exit code."""
         for note in fit.notes:
             say(note)
-        say(f"{fit.progress.step:,} steps in {fit.progress.seconds:.1f} s")
+        steps = f"{fit.progress.step:,} steps" if fit.progress.step else "fitted without a network"
+        say(f"{steps} in {fit.progress.seconds:.1f} s")
         if fit.progress.history:
             say("held-out IoU: " + (scores_in_words(fit.progress.history[-1]["iou"]) or "none"))
         for remark in fit.remarks:
@@ -137,6 +139,8 @@ class FitCommand:
             say("interrupted; the field so far is saved, and the same command resumes it")
             if self.out is None:
                 say(f"(with --out {folder})")
+        elif fit.nothing is None:
+            say(f"next: ff3d extract {shlex.quote(str(folder))} makes its mesh, ff3d evaluate measures it")
         say(f"results: {folder}")
         return 128 + fit.progress.signal if fit.progress.signal else int(fit.nothing is not None)
 

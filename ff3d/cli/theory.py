@@ -187,8 +187,8 @@ class SignalCommand:
     """Fit networks to a signal of one dimension by gradient descent: which frequencies are learned when, and why."""
 
     EXAMPLES: ClassVar = (
-        "--steps 200 --falloffs 0 1 inf none --stds 8 32",
-        "--power 0.5 --falloffs 0 0.5 none --steps 100 --stds 8 --out runs/half",
+        "--steps 100 --falloffs 0 1 none --stds 8 32",
+        "--power 0.5 --falloffs 0.5 inf --steps 100 --stds 8 --out runs/half",
     )
 
     power: float = 1.0
@@ -271,8 +271,8 @@ class LectureCommand:
     """Make all figures of the lecture in one folder: a picture, a signal, a shape's kernels, and the shape itself."""
 
     EXAMPLES: ClassVar = (
-        "--out lecture --effort 0.05",
-        "--mesh bracket --picture camera --out lecture-bracket --effort 0.02",
+        "--out lecture --effort 0.02",
+        "--mesh bracket --picture camera --effort 0.01 --out lecture-bracket",
     )
 
     out: Path

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import ff3d
@@ -17,6 +18,8 @@ def test_doctor_says_what_the_machine_offers_and_what_will_be_used(capsys):
     assert found["cores"].startswith(f"{os.cpu_count()} in the machine")
     assert "missing" not in found["libraries"].values()
     assert all(text.startswith(("there", "not there", "does not import")) for text in found["extras"].values())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(found["extras"]) == set(project["optional-dependencies"]) - {"dev"}
 
 
 def test_doctor_names_what_to_install_in_lines_for_people(capsys):
