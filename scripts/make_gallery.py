@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -16,7 +17,7 @@ PANEL = 300
 INSIDE, OUTSIDE = np.array((115, 143, 179)), np.array((244, 244, 245))
 Picture = NDArray[np.uint8]
 # a small network, so that the pictures take seconds
-SMALL = {"width": 64, "depth": 3, "batch_size": 2048, "pool_size": 2**16, "seed": 0}
+SMALL: dict[str, Any] = {"width": 64, "depth": 3, "batch_size": 2048, "pool_size": 2**16, "seed": 0}
 
 
 def write(name: str, pictures: dict[str, Picture]) -> None:
