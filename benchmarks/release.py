@@ -67,7 +67,7 @@ def measure() -> dict[str, float]:
 
 def main(path: Path) -> None:
     """Measure, and write the file."""
-    about = {"version": ff3d.__version__, "machine": machine(), "load": os.getloadavg()[0]}
+    about = {"version": path.stem, "machine": machine(), "load": os.getloadavg()[0]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(about | {"figures": measure()}, indent=1) + "\n")
     print(path.read_text(encoding="utf-8"))

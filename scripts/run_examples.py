@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/commands.md"
 FOLDER = ROOT / "build/examples"
 ORDER = ["samples", "inspect", "watertight", "fit", "extract", "evaluate", "label", "prepare", "compare", "benchmark"]
-NOT_RUN = ("view", "lecture")  # serves until it is stopped; takes minutes, and prints what image, ntk and compare do
+NOT_RUN = ("view",)  # serves until it is stopped
 HEAD = """# Commands
 
 Each command's `--help` ends with the examples below, and has every option. What follows an example is what it printed

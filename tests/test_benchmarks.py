@@ -60,3 +60,9 @@ def test_two_releases_are_compared(tmp_path, seconds, score, worse):
     assert done.returncode == int(worse is not None)
     assert f"worse: {worse or 'nothing'}" in done.stdout
     assert "| new | - | 3 | |" in done.stdout
+
+
+def test_files_of_releases_have_the_same_figures():
+    files = sorted((ROOT / "benchmarks/releases").glob("*.json"))
+    assert files
+    assert len({tuple(json.loads(path.read_text())["figures"]) for path in files}) == 1
