@@ -153,12 +153,12 @@ def on_cluster(
         log_to_driver=False,
         ignore_reinit_error=True,
     )
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(function)
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_call)
     waiting = iter(enumerate(items))
     pending: dict[Any, int] = {}
     while True:
         for number, item in islice(waiting, AHEAD - len(pending)):
-            pending[remote.remote(item)] = number
+            pending[remote.remote(function, item)] = number
         if not pending:
             return
         finished, _ = ray.wait(list(pending), num_returns=1)
@@ -173,6 +173,10 @@ def on_cluster(
 def cluster_failure(error: BaseException) -> str:
     """Why a cluster did not do a job."""
     return f"the cluster could not do it: {str(error).splitlines()[0]}"
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Any:
+    return function(item)
 
 
 def _rows(job: Job) -> list[Row]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Floats, Inside, Singles
+from ff3d.geometry.arrays import Floats, Inside, Ints, Singles
 from ff3d.geometry.distances import NearestFaces, TruncatedDistance
-from ff3d.geometry.triangles import cross_products, unit_vectors
+from ff3d.geometry.triangles import HalfEdges, components, cross_products, merge_exactly, unit_vectors
 from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:
@@ -127,11 +127,28 @@ def joined(first: trimesh.Trimesh | None, other: trimesh.Trimesh) -> trimesh.Tri
 
 
 def outward(surface: trimesh.Trimesh, inside: Inside, size: float) -> trimesh.Trimesh:
-    """The surface with each face that has inside in front of it alone turned.  size: of details, input units."""
+    """The surface with each face that has inside in front of it alone turned.  size: of details, input units.
+
+    Faces that hang together and are wound alike are turned together, by three of them if those agree.
+    """
     import trimesh
 
     vertices, faces = np.asarray(surface.vertices, dtype=np.float64), np.asarray(surface.faces, dtype=np.int64)
-    middle = vertices[faces].mean(axis=1)
-    lift = LIFT * size * unit_vectors(cross_products(vertices[faces]))
-    turned = inside(middle + lift) & ~inside(middle - lift)
-    return trimesh.Trimesh(vertices, np.where(turned[:, None], faces[:, ::-1], faces), process=False)
+
+    def turned(some: Ints) -> NDArray[np.bool_]:
+        corners = vertices[faces[some]]
+        middle, lift = corners.mean(axis=1), LIFT * size * unit_vectors(cross_products(corners))
+        found: NDArray[np.bool_] = inside(middle + lift) & ~inside(middle - lift)
+        return found
+
+    edges = HalfEdges.of(merge_exactly(vertices)[1][faces], len(vertices))
+    alike = np.flatnonzero((edges.count == 2) & (edges.balance == 0))
+    first = np.searchsorted(edges.edge, alike)  # the half-edges of an edge lie side by side
+    group = components(edges.face[first], edges.face[first + 1], len(faces))
+    order = np.argsort(group, kind="stable")
+    begin, count = np.unique(group[order], return_index=True, return_counts=True)[1:]
+    votes = np.sum([turned(order[begin + part * (count - 1) // 2]) for part in range(3)], axis=0)[group]
+    turn = votes == 3
+    mixed = np.flatnonzero((votes > 0) & ~turn)
+    turn[mixed] = turned(mixed)
+    return trimesh.Trimesh(vertices, np.where(turn[:, None], faces[:, ::-1], faces), process=False)

@@ -26,6 +26,7 @@ from ff3d.geometry.triangles import creases, unit_vectors
 from ff3d.labels.counted_surface import with_area
 from ff3d.labels.oracles import load_surface
 from ff3d.labels.surfels import PointCloudOracle
+from ff3d.labels.winding_number import WindingNumberOracle
 
 if TYPE_CHECKING:
     import trimesh
@@ -74,7 +75,7 @@ def draw_samples(path: Path, config: SetsConfig) -> Samples:
         drawn, normals = shape.draw(name, count, rng)
         points[name] = (shape.cube.to_unit(drawn) - 0.5).astype(kind)
         stored = shape.cube.from_unit(points[name].astype(np.float64) + 0.5)
-        values[name] = shape.target(stored) if normals is None else normals.astype(kind)
+        values[name] = shape.target(stored, near=name != "volume") if normals is None else normals.astype(kind)
     queries = [values[name] for name in config.names if name in QUERIES and config.target != "unsigned"]
     return Samples(
         points,
@@ -173,14 +174,24 @@ class _Shape:
         reach = self.layout.reach * self.cube.scale
         return np.array([[-reach], [reach]]) + self.cube.center
 
-    def target(self, points: Points) -> Any:
-        """The target of points (n, 3), input coordinates: bool (n,), or distances (n,) float32."""
+    def target(self, points: Points, *, near: bool) -> Any:
+        """The target of points (n, 3), input coordinates: bool (n,), or distances (n,) float32.
+
+        near: whether many lie near the surface.
+        """
         if self.config.target == "occupancy":
-            return self.oracle(points)
+            return self._inside(points, near)
         distance = np.asarray(self._distance(points), dtype=np.float32)
         if self.config.target == "signed":
-            np.negative(distance, out=distance, where=~self.oracle(points))
+            np.negative(distance, out=distance, where=~self._inside(points, near))
         return distance
+
+    def _inside(self, points: Points, near: bool) -> Any:
+        if isinstance(self.oracle, WindingNumberOracle) and not near:
+            return (
+                self.oracle.winding_number(points) > 0.5
+            )  # the same labels, and no grid, which far points do not need
+        return self.oracle(points)
 
     @cached_property
     def _distance(self) -> Callable[[Points], Any]:

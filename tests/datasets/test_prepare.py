@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 
 import numpy as np
@@ -207,3 +208,36 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_none_lost_and_none_t
     made = [row["file"] for row in rows_of(out) if "failure" not in row]
     assert sorted(made) == sorted(set(made))
     assert not [path for path in out.rglob(".*")]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the cluster's own
+def test_a_cluster_of_two_nodes_one_of_which_is_killed_gives_the_same_bytes(meshes, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what makes it keep to loopback
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    alone = prepare(meshes, tmp_path / "alone", 500)
+    memory, out = {"object_store_memory": 100 * 2**20}, tmp_path / "cluster"
+    cluster = Cluster(True, head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1", **memory})
+    try:
+        nodes = [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
+        cluster.wait_for_nodes()
+
+        def kill():
+            while not (out / ROWS).exists():
+                time.sleep(0.02)
+            cluster.remove_node(nodes[1], allow_graceful=False)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        rows = prepare(meshes, out, 500, executor=Executor(ray=cluster.address))
+        thread.join()
+    finally:
+        import ray
+
+        ray.shutdown()
+        cluster.shutdown()
+    assert rows == alone
+    assert files_of(out) == files_of(tmp_path / "alone")
+    assert not list(out.glob(".*"))
