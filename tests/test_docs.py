@@ -25,7 +25,7 @@ def script(name):
 
 EXAMPLES = script("run_examples")
 PRINTED = EXAMPLES.read_page()
-QUICK = ("samples", "inspect", "label", "prepare")  # of which the words never change; scripts/run_examples.py runs all
+QUICK = ("samples", "inspect", "label")  # of which the words never change; scripts/run_examples.py runs all
 
 
 def test_the_page_has_both_examples_of_every_command():
@@ -86,15 +86,15 @@ def test_a_field_is_read_without_ff3d_as_the_page_says(mapping, target, readers,
 @pytest.mark.slow
 def test_runs_studies_and_samples_are_read_without_ff3d_as_the_page_says(readers, meshes, tmp_path):
     ball, box = map(str, meshes)
-    small = ["--width", "8", "--depth", "1", "--batch-size", "256", "--pool-size", "1024", "--steps", "2"]
-    assert main(["fit", ball, "--mapping", "voxels", "--steps", "1", "--out", str(tmp_path / "run")]) == 0
+    coarse = ["--finest", "32", "--steps", "1"]
+    assert main(["fit", ball, "--mapping", "voxels", *coarse, "--out", str(tmp_path / "run")]) == 0
     mapping, sha256, scores = readers["read_run"](tmp_path / "run")
     assert mapping == "voxels"
     assert len(sha256) == 64
     assert scores["uniform"] > 0.9
     study = str(tmp_path / "study")
-    command = ["benchmark", ball, "--mappings", "none", "voxels", "--seeds", "0", "--workers", "0", "--out", study]
-    assert main([*command, *small, "--resolution", "16"]) == 0
+    command = ["benchmark", ball, "--mappings", "voxels", "--seeds", "0", "--workers", "0", *coarse]
+    assert main([*command, "--resolution", "16", "--out", study]) == 0
     assert ("ball", "voxels", 0) in readers["read_study"](tmp_path / "study")
     assert main(["prepare", box, "--points", "500", "--out", str(tmp_path / "samples")]) == 0
     points, inside, meta = readers["read_samples"](tmp_path / "samples/box.npz")
