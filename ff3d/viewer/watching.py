@@ -34,6 +34,27 @@ FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every s
 CURVE = 400  # points of a curve at most
 
 
+class Allowance:
+    """The time that pictures of a fit may take: `SHARE` of its seconds, and a little ahead of that at the beginning.
+
+    budget: of the fit, None where it is in steps.  spent: so far.  cost: what the next picture will take.
+    """
+
+    def __init__(self, budget: float | None):
+        self.spent, self.cost, self.seconds = 0.0, 0.1, 0.0
+        self._credit = min(CREDIT, CREDIT_SHARE * budget) if budget else CREDIT
+
+    def due(self, seconds: float) -> bool:
+        """Whether there is time for the next picture, so many seconds of the fit being gone."""
+        self.seconds = seconds
+        return self.spent + self.cost <= SHARE * seconds + self._credit
+
+    @property
+    def share(self) -> float:
+        """Of the seconds, that pictures took."""
+        return self.spent / self.seconds if self.seconds else 0.0
+
+
 class Watch(Observer):
     """A page that shows a shape beside what is fitted to it, one or several after one another.
 
@@ -49,10 +70,10 @@ class Watch(Observer):
         for index in range(len(empty)):
             self.gallery.hide(index + 1)
         self._panel = _Panel(self.gallery.server.gui)
-        self.spent, self._seconds, self._begun = 0.0, 0.0, 0.0
+        self._allowance, self._begun = Allowance(None), 0.0
         self._index = 1
         self._config: FitConfig | None = None
-        self._resolution, self._cost = COARSEST, 0.1
+        self._resolution = COARSEST
         self.first: float | None = None  # seconds from the beginning of the fit to its first picture
 
     @property
@@ -63,7 +84,7 @@ class Watch(Observer):
     @property
     def share(self) -> float:
         """Which share of the last fit's seconds the pictures took."""
-        return self.spent / self._seconds if self._seconds else 0.0
+        return self._allowance.share
 
     def announce(self, say: Callable[[str], None]) -> None:
         """Say where it is to be seen, and open it where there is a display."""
@@ -73,31 +94,25 @@ class Watch(Observer):
     def begin(self, name: str, config: FitConfig) -> Watch:
         """The fit of this name begins; returns itself."""
         self._index, self._config = self._names.index(name) + 1, config
-        self.spent, self._seconds, self._begun = 0.0, 0.0, time.perf_counter()
-        self._resolution, self._cost, self.first = COARSEST, 0.1, None
+        self._allowance, self._begun = Allowance(config.budget.seconds), time.perf_counter()
+        self._resolution, self.first = COARSEST, None
         self._panel.begin(name, stoppable=config.mapping.name not in LATTICE_MAPPINGS)
         return self
 
     def paused(self, field: OccupancyField | LatticeField, progress: Progress) -> bool:
         """Show the field, if that is due; whether somebody wants to stop."""
         begun = time.perf_counter()
-        self._seconds = progress.seconds
-        if self.spent + self._cost <= SHARE * progress.seconds + self._credit:
+        if self._allowance.due(progress.seconds):
             self._show(field, self._resolution)
             seconds = time.perf_counter() - begun
             # the work grows with the square of the resolution
             affordable = math.sqrt(SHARE * EVERY / max(seconds, 1e-3)) * self._resolution
             finer = round(max(COARSEST, min(FINEST, FINER * self._resolution, affordable)))
-            self._cost = seconds * max(finer / self._resolution, 1.0) ** 2
+            self._allowance.cost = seconds * max(finer / self._resolution, 1.0) ** 2
             self._resolution = finer
         self._panel.show(progress, self._config, self._note())
-        self.spent += time.perf_counter() - begun
+        self._allowance.spent += time.perf_counter() - begun
         return self._panel.stopping.is_set()
-
-    @property
-    def _credit(self) -> float:
-        budget = self._config.budget.seconds if self._config else None
-        return min(CREDIT, CREDIT_SHARE * budget) if budget else CREDIT
 
     def evaluated(self, field: OccupancyField | LatticeField, progress: Progress) -> None:
         """Show the scores, and the field once more when its budget is spent."""
