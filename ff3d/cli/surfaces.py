@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -300,14 +300,12 @@ class ViewCommand:
         from ff3d.viewer.items import load_items
 
         items = load_items(self.paths, resolution=self.resolution, device=self.device)
-        with Interrupt() as interrupt:
-            gallery = Gallery(items, host=self.host, port=self.port, up=self.up)
+        with closing(Gallery(items, host=self.host, port=self.port, up=self.up)) as gallery, Interrupt() as interrupt:
             say(f"{len(items)} shown at {gallery.address}   (Ctrl-C ends it)")
             if not self.no_open:
                 open_browser(gallery.address)
             while not interrupt.signal:
                 time.sleep(0.1)
-            gallery.close()
         return 0
 
 
