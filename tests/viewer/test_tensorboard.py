@@ -16,7 +16,7 @@ def test_tensorboard_reads_what_the_rows_hold_with_pictures_and_a_mesh(tmp_path)
 
     save_mesh(trimesh.creation.icosphere(subdivisions=2), tmp_path / "ball.ply")
     small = ["--width", "32", "--depth", "2", "--batch-size", "1024", "--pool-size", "4096", "--device", "cpu"]
-    command = ["fit", str(tmp_path / "ball.ply"), "--mapping", "none", "--steps", "200", *small, "--tensorboard"]
+    command = ["fit", str(tmp_path / "ball.ply"), "--mapping", "none", "--steps", "60", *small, "--tensorboard"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
@@ -24,7 +24,7 @@ def test_tensorboard_reads_what_the_rows_hold_with_pictures_and_a_mesh(tmp_path)
     for name, value in (("loss", lambda row: row["loss"]), ("iou/uniform", lambda row: row["iou"]["uniform"])):
         written = [(event.step, event.value) for event in events.Scalars(name)]
         assert written == [(row["step"], pytest.approx(value(row))) for row in rows]
-    assert events.Images("shape")[-1].step == 200
+    assert events.Images("shape")[-1].step == 60
     assert any(name.startswith("mesh") for name in events.Tags()["tensors"])
 
 

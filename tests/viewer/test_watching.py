@@ -35,6 +35,7 @@ class Notes(Observer):
         self.rows.append(progress.history[-1])
 
 
+@pytest.mark.slow
 def test_who_only_watches_changes_nothing(surface):
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
     config = make_config("plain", mapping="gaussian", steps=30, **SMALL)
@@ -50,9 +51,10 @@ def test_who_only_watches_changes_nothing(surface):
     assert 0 < watch.share <= 1
 
 
+@pytest.mark.slow
 def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
-    config = make_config("direct", finest=64)
+    config = make_config("direct", finest=48)
     notes = Notes()
     with Watch(surface, ["voxels"], port=0) as watch:
         watch.begin("voxels", config)
@@ -81,11 +83,12 @@ def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have
     assert np.array_equal(resumed.field.logits(points), train(surface, config).field.logits(points))
 
 
+@pytest.mark.slow
 def test_each_fit_of_a_comparison_takes_its_place_beside_the_shape(surface, tmp_path):
     save_mesh(surface.mesh, tmp_path / "ball.ply")
     small = {**SMALL, "learning_rate": 0.01}
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
-    plan = make_plan([tmp_path / "ball.ply"], ("hash", "voxels"), (0,), resolution=16, steps=100, **small)
+    plan = make_plan([tmp_path / "ball.ply"], ("hash", "voxels"), (0,), resolution=16, steps=40, **small)
     with Watch(surface, plan.variants, port=0) as watch:
         workers = Workers(watch=lambda task: watch.begin(task.variant, task.config))
         study = run_study(plan, tmp_path / "study", workers=workers)
