@@ -34,6 +34,8 @@ DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from
 
 SAMPLES, EXACT_SAMPLES = 4096, 256  # faces, or points near the surface, on which that and the coarse error are measured
 NEARNESS = (0.001, 0.004, 0.016)  # units: how far the points lie from the surface
+COUNTED, NEIGHBOURS = 2**14, 32  # faces, and points, for which it is counted which are near each other
+FACE = 0.03  # microseconds of a processor for a face in a sum
 FAR = 1e9  # sizes from the origin: from there on float64 itself rounds by more than the grid allows for
 
 
@@ -61,7 +63,12 @@ class WindingNumberOracle:
 
     @cached_property
     def _cascade(self) -> tuple[tuple[float, float], ...]:
-        """The cascade, without its first step where the coarsest sum is too far off near the surface, on a sample."""
+        """The cascade, without its first step where the coarsest sum is too far off near the surface, on a sample.
+
+        Of no steps where the fast sum takes no less time than the exact one.
+        """
+        if self._sum_cost > FACE * len(self._faces) / 2:
+            return ()
         points = self._near_points(SAMPLES)
         error = np.abs(self._tree(points, 1.0) - self._tree(points, 2.0)).max(initial=0.0)
         return CASCADE if error < COARSE_ERROR else CASCADE[1:]
@@ -93,12 +100,15 @@ class WindingNumberOracle:
         """Microseconds of a processor that the fast sum takes for a point near the surface, by a model.
 
         It visits the faces that lie nearer than about twice their length: few of well-shaped ones, most of long thin
-        ones. The constants are fitted to about ten of the shapes of benchmarks/label_speed.py, of both kinds.
+        ones. Counted for a sample of both.
         """
-        corners = self._vertices[self._faces]
+        count = len(self._faces)
+        chosen = np.random.default_rng(0).permutation(count)[:COUNTED]
+        corners = self._vertices[self._faces[chosen]]
         lengths = ((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(axis=1)
-        visited = float(lengths.sum()) / (float(self._areas.sum()) or 1.0)
-        return min(1 + visited / 2, 0.03 * len(self._faces) + 0.1)
+        away = corners.mean(axis=1)[:, None] - self._near_points(NEIGHBOURS)
+        near = (away**2).sum(axis=2) < 4 * lengths[:, None]
+        return 1 + FACE * count * float(near.sum() / max(1, near.size))
 
     @cached_property
     def _grid_pays(self) -> float:
@@ -222,7 +232,7 @@ class WindingNumberOracle:
         """`winding_number` of unit points, by the fast sum."""
         if not len(unit) or not len(self._faces):
             return np.zeros(len(unit))
-        number = cascaded(self._tree, unit, None, self._cascade)
+        number = cascaded(self._tree, unit, None, self._cascade) if self._cascade else np.full(len(unit), np.nan)
         left = np.flatnonzero(np.isnan(number))
         number[left] = exact_sum(self._vertices, self._faces, unit[left])
         return number
