@@ -63,6 +63,7 @@ class Gallery:
         self._lock = threading.Lock()
         self._drawn: dict[int, Any] = {}  # by item: what its node shows
         self._notes: dict[int, str] = {}
+        self._waiting: set[int] = set()
         self._errors: dict[int, Floats | None] = {}
         self._surfaces: dict[tuple[int, int], Arrays] = {}
         self._frames: dict[int, list[Any]] = {}  # of each browser
@@ -134,10 +135,17 @@ class Gallery:
                 kept.pop(index, None)
             self._surfaces = {key: surface for key, surface in self._surfaces.items() if key[0] != index}
         self.draw()
-        self._shown[index].value = True
+        if index in self._waiting:  # later on somebody may have hidden it
+            self._waiting.discard(index)
+            self._shown[index].value = True
+
+    def shown(self, index: int) -> bool:
+        """Whether an item is to be seen."""
+        return bool(self._shown[index].value)
 
     def hide(self, index: int) -> None:
         """Leave an item out until it is replaced, or until somebody wants to see it."""
+        self._waiting.add(index)
         self._shown[index].value = False
 
     # ------------------------------------------------------------------------------------------ drawing
@@ -312,7 +320,7 @@ class Gallery:
         if frames is None:
             return
         eye, right, up = camera_axes(client.camera.position, client.camera.wxyz)
-        shown = [index for index, control in enumerate(self._shown) if control.value]
+        shown = [index for index in range(len(self.items)) if self.shown(index)]
         slots = {index: x * right + y * up for index, x, y in self._slots(shown)}
         with client.atomic():
             for index, frame in enumerate(frames):

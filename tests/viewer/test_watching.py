@@ -60,6 +60,13 @@ def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
         watch.begin("voxels", config)
         watched = train(surface, config, observers=[notes, watch])
         assert len(watch.gallery.items[1].faces) > 100
+        watch.gallery.hide(1)
+        for shown in (True, False):  # once it has come, it stays as somebody wants it
+            watch.gallery.replace(1, watch.gallery.items[1])
+            assert watch.gallery.shown(1)
+            watch.gallery._shown[1].value = shown
+        watch.gallery.replace(1, watch.gallery.items[1])
+        assert not watch.gallery.shown(1)
     assert np.array_equal(watched.field.logits(points), train(surface, config).field.logits(points))
     assert notes.levels == list(range(1, watched.field.lattice.frame.levels))
     assert len(notes.rows) == 1
