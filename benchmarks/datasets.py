@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,7 @@ def variations(count: int, folder: Path) -> list[Path]:
 
 def same(options: argparse.Namespace) -> None:
     """Prepare variations three ways, and compare."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read with ray: then its ports are on loopback
     import ray
     from ray.cluster_utils import Cluster
 
