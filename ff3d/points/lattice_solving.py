@@ -74,6 +74,11 @@ class _Choice:
             found = np.where(known | (batch.level == self.samples.frame.levels), cheapest, found)
         kept = np.sign(batch.prediction) == np.sign(self._target[index])
         found[~self._relevant[index] & kept] = 0
+        # further than half a cell from the surface no error may be bought that is a speck of its own
+        side = np.sign(self._target[index]).astype(np.int64)
+        wrong = np.abs(self._target[index]) > self.samples.frame.steps
+        wrong &= np.sign(batch.prediction + found) != side
+        found[wrong] = (side - batch.prediction)[wrong]
         if quadratic is not None:
             quadratic.fix(index, batch.prediction + found)
         return found

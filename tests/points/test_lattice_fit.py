@@ -7,7 +7,7 @@ from ff3d.fields.config import Budget, MappingConfig
 from ff3d.fitting import train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.labels.oracles import make_oracle
-from ff3d.lattices.lattice import Frame
+from ff3d.lattices.lattice import Frame, Growth
 from ff3d.points.lattice_fit import fit_lattice
 from ff3d.points.lattice_sampling import SignedDistance, sample
 from ff3d.points.lattice_solving import fitted_to, solved
@@ -129,3 +129,20 @@ def test_signs_that_were_not_queried_are_those_of_the_oracle(parts, holed):
     clear = np.abs(value) > 1e-6
     inside = oracle(cube.from_unit(frame.points(place, frame.levels)))
     assert np.array_equal(inside[clear], value[clear] > 0)
+
+
+@pytest.mark.slow
+def test_no_number_further_than_half_a_cell_from_the_surface_has_the_wrong_sign():
+    bumpy = trimesh.creation.icosphere(5)
+    bumpy.vertices *= 1 + 0.05 * np.sin(25 * bumpy.vertices).prod(axis=1, keepdims=True)
+    cube = UnitCube.padded(bumpy.vertices)
+    distance = SignedDistance(bumpy, make_oracle(bumpy), cube)
+    lattice = solved(distance, cube.to_unit(bumpy.bounds), 100)
+    frame, growth = lattice.frame, Growth(lattice.frame, lattice.root)
+    for level, block in enumerate(lattice.blocks, 1):
+        nodes = growth.halve()
+        numbers = block[nodes.owner, nodes.slot].astype(np.int64)
+        growth.add(numbers)
+        true = distance(frame.points(nodes.place, level), 1 / 64)
+        far = np.abs(true) > 0.55 * frame.side / 2**level
+        assert np.array_equal(numbers[far] > 0, true[far] > 0)
