@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ff3d.labels.oracles import LabelledShape
     from ff3d.runs import Run
     from ff3d.settings import FitConfig
+    from ff3d.viewer.film import Film
     from ff3d.viewer.tensorboard import TensorBoard
     from ff3d.viewer.watching import Watch
 
@@ -59,6 +60,8 @@ class FitCommand:
     """of --watch: the first port to try; 0: any"""
     tensorboard: bool = False
     """write loss, scores, pictures and the mesh for TensorBoard, into RUN/tensorboard"""
+    film: Path | None = None
+    """a .gif, or with the extra video an .mp4, of the shape as it forms; drawn after the fit"""
     force: bool = False
     """replace files that ff3d has not made"""
 
@@ -74,7 +77,11 @@ class FitCommand:
             from ff3d.viewer.tensorboard import check_tensorboard
 
             check_tensorboard("ff3d fit --tensorboard")
+        if self.film:
+            from ff3d.viewer.film import Film
 
+            Film.check(self.film)
+            check_output(self.film, force=self.force)
         if self.out is None or not Run(self.out).finished:
             check_folder(self.out or Path("runs"))
         surface = load_surface(self.mesh)
@@ -90,6 +97,7 @@ class FitCommand:
         with ExitStack() as stack:
             watch = self._watch(stack, surface, config) if self.watch else None
             board = self._board(stack, run) if self.tensorboard and not run.finished else None
+            film = self._film(surface, config) if self.film and not run.finished else None
             fit = run.fit(
                 surface.mesh,
                 config,
@@ -97,18 +105,27 @@ class FitCommand:
                 command=typed_command(),
                 oracle=surface.oracle,
                 progress_bar=True,
-                observers=[it for it in (watch, board) if it],
+                observers=[it for it in (watch, board, film) if it],
                 force=self.force,
             )
             code = self._say(fit, folder)
             if board:
                 board.finished(fit.field, fit.progress)
                 say(f"TensorBoard: tensorboard --logdir {folder}")
+            if self.film:
+                count = film.write(fit.field, self.film, progress=True) if film else 0
+                say(f"film: {self.film}, {count} moments" if film else "no film: the fit was finished already")
             if watch:
                 watch.finished(fit.field)
                 say(f"watching took {watch.share:.1%} of the seconds")
                 watch.linger(say)
         return code
+
+    def _film(self, surface: LabelledShape, config: FitConfig) -> Film:
+        """What notes the field as it forms."""
+        from ff3d.viewer.film import Film
+
+        return Film(surface.mesh, config.budget)
 
     def _board(self, stack: ExitStack, run: Run) -> TensorBoard:
         """What writes for TensorBoard, closed with the stack."""

@@ -66,7 +66,12 @@ def save_turntable(
     count = 1 if path.suffix.lower() == ".png" else frames
     pictures = _pictures(shapes, count, size, elevation, up)
     bar = tqdm(pictures, total=count, desc="turntable", unit=" frames", disable=not progress)
-    {".mp4": _write_film, ".gif": _write_gif, ".png": _write_still}[path.suffix.lower()](bar, path, rate)
+    write_pictures(bar, path, rate)
+
+
+def write_pictures(pictures: Iterable[Picture], path: Path, rate: float) -> None:
+    """Write pictures of one size as a film or an animated picture, by the ending; .png takes a single one."""
+    {".mp4": _write_film, ".gif": _write_gif, ".png": _write_still}[path.suffix.lower()](pictures, path, rate)
 
 
 def _pictures(
@@ -76,7 +81,7 @@ def _pictures(
     widths = [camera.width for camera in cameras]
     if max(widths) <= ALIKE * min(widths):
         widths = [max(widths)] * len(widths)
-    labels = [_label(name, size) for name, _ in shapes]
+    labels = [name_band(name, size) for name, _ in shapes]
     for number in range(count):
         azimuth = np.radians(35.0 + 360.0 * number / count)
         row = []
@@ -115,7 +120,7 @@ def _camera(mesh: Trimesh, elevation: float, up: str) -> Camera:
     return Camera.framing(points.reshape(-1, 3), azimuth=0.0, elevation=elevation, up=upward)
 
 
-def _label(name: str, size: int) -> Picture:
+def name_band(name: str, size: int) -> Picture:
     """A shape's name on a band that goes below it."""
     from PIL import Image, ImageDraw, ImageFont
 
