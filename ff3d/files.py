@@ -60,7 +60,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     if path.is_symlink():
         path = path.resolve()
     prefix = _prefix(path)
-    _remove_abandoned(path.parent, prefix)
+    _remove_abandoned(path.parent, path)
     handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=path.suffix[-16:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -149,6 +149,7 @@ def make_folder(folder: str | Path) -> Path:
 def locked(folder: str | Path) -> Iterator[None]:
     """Hold a folder, which is made, for this process alone; FolderError if another one still does after `PATIENCE`.
 
+    At the end what processes that were killed left half-written there is removed.
     The lock is the system's own (flock, also of NFS where its server locks), so that it ends with the process,
     however that ends. On a file system without locks, and on Windows, this does nothing.
     """
@@ -165,6 +166,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _remove_abandoned(path.parent)
         if handle >= 0:
             path.unlink(missing_ok=True)  # before it is let go: whoever waits sees that the file is no more
             os.close(handle)
@@ -242,10 +244,11 @@ def _prefix(path: Path) -> str:
     return f".ff3d-{name:08x}-{machine:08x}-"
 
 
-def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove temporary files of this prefix whose process, of this machine, is no more."""
-    for left in folder.glob(f"{prefix}*"):
-        process = left.name.removeprefix(prefix).partition("-")[0]
+def _remove_abandoned(folder: Path, path: Path | None = None) -> None:
+    """Remove temporary files, for `path` or for any, whose process, of this machine, is no more."""
+    start, name, machine, _ = _prefix(path or Path()).split("-")
+    for left in folder.glob(f"{start}-{name if path else '?' * 8}-{machine}-*"):
+        process = left.name.split("-")[3]
         if process.isdecimal() and not _alive(int(process)):
             left.unlink(missing_ok=True)
 

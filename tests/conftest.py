@@ -8,6 +8,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# what makes a cluster of Ray keep to loopback, if it is set before ray is first imported
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import jaxtyping
 import pytest
@@ -19,7 +21,7 @@ from hypothesis import settings
 # settings, readers and extraction, which say themselves what is wrong with what they are given.
 CHECKED = ["geometry", "labels", "metrics"]
 CHECKED += [f"fields.{name}" for name in ("feature_grids", "field", "field_file", "mapping", "network", "quantization")]
-CHECKED += [f"points.{name}" for name in ("datasets", "test_sets", "training_points")]
+CHECKED += [f"points.{name}" for name in ("label_files", "test_sets", "training_points")]
 checks = ModuleType("ff3d_type_checks")  # the hook takes a checker by its name
 checks.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for mypy
 sys.modules[checks.__name__] = checks

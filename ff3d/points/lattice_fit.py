@@ -26,7 +26,7 @@ CELLS, FEWEST, MOST = 256, 24, 1536  # along the unit cube: without seconds, and
 BYTES = 100_000
 OVERHEAD = 1_500  # bytes of a field's file beside its numbers
 # A surface of one square unit has about so many corners to be sampled, times the square of the cells along a unit
-CORNERS = 8.5
+CORNERS = 7.0
 PROBE = 50_000  # of them, to see how long one takes
 LABELLED, OFTEN_LABELLED = 0.15, 0.85  # the share whose sign is queried, where most follow from distances or not
 HANDLING = 0.6e-6  # seconds for each corner beside distance and label

@@ -137,8 +137,7 @@ def test_workers_out_of_range_are_refused(settings, says):
 
 
 @pytest.mark.filterwarnings("ignore")  # the cluster's own
-def test_a_cluster_of_three_nodes_one_of_which_is_killed_gives_the_same_rows(meshes, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what makes it keep to loopback
+def test_a_cluster_of_three_nodes_one_of_which_is_killed_gives_the_same_rows(meshes, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     from ray.cluster_utils import Cluster
 
