@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TICKS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+TICKS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 IOU = "boundary-by-faces"
 COLORS = {
     "grid": "0.45",
@@ -82,7 +82,7 @@ def draw(panel: Any, series: Series, label: str, ours: Iterable[str]) -> None:
         panel.plot(across, error, style, marker="o", markersize=4, color=COLORS[name], label=name, linewidth=width)
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_ylim(0.3, 6e-4)
+    panel.set_ylim(0.3, 4e-4)
     panel.set_yticks([1 - tick for tick in TICKS], [f"{tick:g}" for tick in TICKS])
     panel.set_yticks([], minor=True)
     panel.xaxis.set_major_formatter("{x:g}")
