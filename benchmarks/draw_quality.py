@@ -41,11 +41,16 @@ def mean(value: float | list[float]) -> float:
     return value[0] if isinstance(value, list) else value
 
 
+def series_of(row: dict[str, Any]) -> str:
+    """What a row is of, without its size or seconds."""
+    return str(row["what"]).strip("`").split("`")[0].split(",")[0]
+
+
 def against_seconds() -> Series:
     """Seconds and errors of the sampled grid and of the presets."""
     found: Series = {}
     for row in rows("seconds"):
-        name = row["what"].strip("`").split("`")[0].split(",")[0]
+        name = series_of(row)
         found.setdefault(name, []).append((row["seconds"], 1 - row[IOU]))
     for row in rows("networks"):
         name, _, seconds = row["variant"].partition(",")
@@ -58,14 +63,14 @@ def against_kilobytes() -> Series:
     """Kilobytes and errors: means over the meshes of a row."""
     found: Series = {}
     for row in rows("bytes-draco"):
-        name = row["what"].strip("`").split("`")[0].split(",")[0]
+        name = series_of(row)
         sizes = [value for key, value in row.items() if key.startswith("kb")]
         scores = [value for key, value in row.items() if key.startswith("by-faces")]
         found.setdefault(name, []).append((sum(sizes) / len(sizes), 1 - sum(scores) / len(scores)))
     for row in rows("bytes-meshes"):
         found.setdefault("PLY", []).append((row["ply-kb"], 1 - float(row["boundary-by-faces-area"].split("/")[0])))
     for row in rows("seconds"):
-        if (name := row["what"].strip("`").split("`")[0].split(",")[0]) in ("grid", "direct"):
+        if (name := series_of(row)) in ("grid", "direct"):
             found.setdefault(name, []).append((row["kb"], 1 - row[IOU]))
     for row in rows("networks"):
         if (name := row["variant"].partition(",")[0]) in ("fast", "best"):

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.random import Generator
 
 from ff3d.geometry.arrays import Floats, Labels, Points
+from ff3d.geometry.coordinates import order_in_space
 from ff3d.geometry.sampling import Surface
+from ff3d.geometry.triangles import loose
 
 if TYPE_CHECKING:
     import trimesh
@@ -167,13 +169,9 @@ def _distances(one: Surface, other: Surface, count: int, rng: Generator) -> tupl
     import igl
 
     points, faces = one.sample(count, rng)
-    soup = np.arange(3 * len(other.corners)).reshape(-1, 3)
-    # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
-    order = np.lexsort((64 * np.clip(points, -1, 1.98).T).astype(np.int8))
+    order = order_in_space(points)
     squared, nearest = np.empty(count), np.empty(count, dtype=np.int64)
-    squared[order], nearest[order], _ = igl.point_mesh_squared_distance(
-        points[order], other.corners.reshape(-1, 3), soup
-    )
+    squared[order], nearest[order], _ = igl.point_mesh_squared_distance(points[order], *loose(other.corners))
     normals = [surface.crosses[chosen] for surface, chosen in ((one, faces), (other, nearest))]
     first, second = (it / np.linalg.norm(it, axis=1, keepdims=True) for it in normals)
     return np.sqrt(squared), np.abs(np.einsum("ij,ij->i", first, second))

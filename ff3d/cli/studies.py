@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -97,7 +98,7 @@ class CompareCommand:
         from ff3d.viewer.watching import Watch
 
         surface = reference(plan.meshes[0]).surface
-        with Watch(surface, plan.variants, host=self.host, port=self.port) as watch:
+        with closing(Watch(surface, plan.variants, host=self.host, port=self.port)) as watch:
             watch.announce(say)
             code = _study(plan, str(folder), Executor(0), force=self.force, watch=watch)
             watch.linger(say)

@@ -131,14 +131,14 @@ class FitCommand:
         """What writes for TensorBoard, closed with the stack."""
         from ff3d.viewer.tensorboard import TensorBoard
 
-        return stack.enter_context(TensorBoard(run.folder / "tensorboard", known=len(run.history())))
+        return stack.enter_context(closing(TensorBoard(run.folder / "tensorboard", known=len(run.history()))))
 
     def _watch(self, stack: ExitStack, surface: LabelledShape, config: FitConfig) -> Watch:
         """The page of the fit, closed with the stack."""
         from ff3d.viewer.watching import Watch
 
         name = config.mapping.name
-        watch = stack.enter_context(Watch(surface, [name], host=self.host, port=self.port))
+        watch = stack.enter_context(closing(Watch(surface, [name], host=self.host, port=self.port)))
         watch.announce(say)
         return watch.begin(name, config)
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Box, Floats, PointIndices, Points
+from ff3d.geometry.arrays import Box, Floats, Ints, PointIndices, Points
 
 if TYPE_CHECKING:
     import trimesh
+
+MANY = 10_000  # points that are worth ordering
 
 
 def grown_box(mesh: trimesh.Trimesh, margin: float) -> Box:
@@ -159,3 +161,12 @@ def _points(points: ArrayLike) -> Points:
         hint = "; transpose them?" if array.ndim == 2 and array.shape[0] == 3 else ""
         raise ValueError(f"points must have shape (n, 3), got {array.shape}{hint}")
     return array
+
+
+def order_in_space(points: Floats, *, cells: float = 64.0) -> Ints:
+    """An order (n,) of points (n, 3) in which neighbours in space follow one another, by cells of a unit each way.
+
+    Such neighbours walk the same branches of a tree, which then stay in the cache. It pays from about `MANY` points on.
+    """
+    place = cells * np.clip(points, -64 / cells, 126.9 / cells)
+    return np.lexsort(place.T.astype(np.int8))

@@ -278,7 +278,7 @@ class Stations:
     """Winding numbers in the cells that triangles touch: one station for each, and what is crossed from there.
 
     lower: the grid's lowest corner (3,).  side: that of a cell.  cells: (3, k), those that triangles touch.
-    caps: how many of the triangles, the last, are told apart.
+    caps: how many of the triangles, the last ones, close holes; their crossings are counted apart.
     """
 
     lower: Floats

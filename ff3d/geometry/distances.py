@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ff3d.geometry.arrays import Floats, Indices, Inside, Ints, Singles
-from ff3d.geometry.coordinates import check_points
+from ff3d.geometry.coordinates import MANY, check_points, order_in_space
 from ff3d.geometry.cores import threads
-from ff3d.geometry.triangles import areas, cross_products, unit_vectors
+from ff3d.geometry.triangles import areas, cross_products, loose, unit_vectors
 
 if TYPE_CHECKING:
     import trimesh
@@ -28,7 +28,6 @@ ENTRIES, ENTRIES_PER_FACE, MOST_ENTRIES = 2**23, 32, 2**26
 
 CHUNK = 2**18  # points sorted together
 BATCH = 2**15  # distances computed together: what stays in the cache
-MANY = 10_000  # points that are worth sorting
 EPS = np.float32(1e-6)  # boxes: past any rounding of the float32 distances
 
 
@@ -215,8 +214,7 @@ class NearestFaces:
         low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         # about the origin, one unit large: squares of coordinates neither under- nor overflow, nor lose digits
         self._middle, self._size = low + (high - low) / 2, float((high - low).max()) or 1.0
-        self._vertices = np.ascontiguousarray((corners.reshape(-1, 3) - self._middle) / self._size)
-        self._faces = np.arange(len(self._vertices)).reshape(-1, 3)
+        self._vertices, self._faces = loose((corners - self._middle) / self._size)
         self._normals = unit_vectors(cross_products(self._vertices.reshape(-1, 3, 3)))
         self._tree: Any = igl.AABB()
         self._tree.init(self._vertices, self._faces)
@@ -228,8 +226,8 @@ class NearestFaces:
         local = np.ascontiguousarray((points - self._middle) / self._size)
         if len(points) < MANY:
             squared, face, place = self._tree.squared_distance(self._vertices, self._faces, local)
-        else:  # neighbours in space one after the other walk the same branches of the tree, which stay in the cache
-            order = np.lexsort((16 * np.clip(local, -4, 3.9).T).astype(np.int8))
+        else:
+            order = order_in_space(local, cells=16)
             found = self._tree.squared_distance(self._vertices, self._faces, local[order])
             squared, face, place = (np.empty_like(part) for part in found)
             for part, sorted_part in zip((squared, face, place), found, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from ff3d.geometry.arrays import Corners, FaceBools, Floats, Inside, Labels, Points
 from ff3d.geometry.cores import threads
 from ff3d.geometry.sampling import Surface
-from ff3d.geometry.triangles import cross_products, edge_lengths, longest_edges
+from ff3d.geometry.triangles import cross_products, edge_lengths, longest_edges, loose
 
 if TYPE_CHECKING:
     import trimesh
@@ -41,10 +41,7 @@ def parted_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tuple[
     import trimesh
     from scipy.spatial import cKDTree
 
-    def loose(corners: Corners) -> trimesh.Trimesh:
-        return trimesh.Trimesh(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3), process=False)
-
-    surface, nothing = Surface.of(mesh), loose(np.zeros((0, 3, 3)))
+    surface, nothing = Surface.of(mesh), trimesh.Trimesh(*loose(np.zeros((0, 3, 3))), process=False)
     if not surface.crosses.any():
         return mesh, nothing
     points, faces = surface.sample(SAMPLE, np.random.default_rng(0))
@@ -68,7 +65,12 @@ def parted_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tuple[
         hidden.append(rest[~most & ~mixed])
         rest = _halves(rest[mixed])
     separating = np.concatenate(kept)
-    return (loose(separating), loose(np.concatenate(hidden))) if len(separating) else (mesh, nothing)
+    if not len(separating):
+        return mesh, nothing
+    separating_mesh, hidden_mesh = (
+        trimesh.Trimesh(*loose(corners), process=False) for corners in (separating, np.concatenate(hidden))
+    )
+    return separating_mesh, hidden_mesh
 
 
 def _separates(triangles: Corners, inside: Inside, spot: Floats, size: float) -> FaceBools:

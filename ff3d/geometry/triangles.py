@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 BATCH = 2**16  # faces whose corners stay in the cache
 
 
+def loose(corners: Corners) -> tuple[Vertices, Faces]:
+    """The vertices (3 f, 3) and faces (f, 3) of triangles (f, 3, 3) that share no vertex."""
+    return corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3)
+
+
 def cross_products(corners: Corners) -> FaceVectors:
     """Normals (f, 3) of triangles (f, 3, 3) by the right-hand rule, as long as twice the areas.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ff3d.geometry.arrays import Floats, Ints, Labels, PointFloats
-from ff3d.geometry.coordinates import UnitCube, centered, check_points
+from ff3d.geometry.coordinates import UnitCube, centered, check_points, order_in_space
 from ff3d.geometry.sampling import rows_by_weight
 from ff3d.geometry.triangles import unit_vectors
 from ff3d.shapes.point_cloud import FEWEST, PointCloud, logger
@@ -289,8 +289,7 @@ class PointCloudOracle:
     def _number(self, unit: Floats) -> Floats:
         if not len(unit):
             return np.zeros(0)
-        # neighbours in space one after the other walk the same branches of the tree
-        near = np.lexsort((64 * np.clip(unit, -1, 1.98).T).astype(np.int8))
+        near = order_in_space(unit)
         number = np.empty(len(unit))
         number[near] = self._tree.winding_number(np.ascontiguousarray(unit[near]), 2.0)
         return number

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ff3d.geometry.arrays import Corners, Floats, Ints, Labels, PointFloats
-from ff3d.geometry.coordinates import check_points
+from ff3d.geometry.coordinates import MANY, check_points, order_in_space
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
-from ff3d.geometry.triangles import areas, closing_triangles
+from ff3d.geometry.triangles import areas, closing_triangles, loose
 from ff3d.labels.label_grid import CHUNK, PAIRS, Caps, CellGrid
 from ff3d.labels.repair import EXACT_LIFT, SETTLED, fast_winding_number, mid_numbers, repaired
 
@@ -28,7 +28,6 @@ CASCADE = ((1.0, 0.35), (2.0, 0.15), (4.0, 0.02))
 COARSE_ERROR = 0.25
 OF_CAPS = (*CASCADE[1:], (8.0, 0.004))  # the same for the caps that close a surface
 ROUNDING = 1e-9  # of winding numbers that are exact but for that
-MANY = 10_000
 LATE = 2  # times the points for which the grid pays: where they came in several calls, for few may be to come
 DOUBTED, REFUSED = 0.15, 0.4  # the share of the surface that parts nothing from which that is said, and refused
 
@@ -250,9 +249,8 @@ def cascaded(
     """
     number = np.full(len(unit), np.nan)
     left = np.arange(len(unit)) if whole is None else np.flatnonzero(~np.isnan(whole))
-    # neighbours in space one after the other walk the same branches of the tree, which then stay in the cache
     if len(left) > MANY:
-        left = left[np.lexsort((64 * np.clip(unit[left], -1, 1.98).T).astype(np.int8))]
+        left = left[order_in_space(unit[left])]
     for accuracy, unsure in cascade:
         found = tree(unit[left], accuracy)
         number[left] = found if whole is None else whole[left] - found
@@ -269,8 +267,3 @@ def exact_sum(vertices: Floats, faces: Ints, unit: Floats) -> Floats:
 
     number: Floats = igl.winding_number(vertices, faces, np.ascontiguousarray(unit)) if len(unit) else np.zeros(0)
     return number
-
-
-def loose(triangles: Floats) -> tuple[Floats, Ints]:
-    """The vertices and faces of triangles (n, 3, 3)."""
-    return triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3)

@@ -13,7 +13,7 @@ from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import NearestFaces, TruncatedDistance
 from ff3d.geometry.hidden_walls import parted_surface
-from ff3d.geometry.triangles import areas
+from ff3d.geometry.triangles import areas, loose
 from ff3d.lattices.lattice import (
     MOST_ROOT,
     OCTANT_WEIGHTS,
@@ -62,8 +62,7 @@ class SignedDistance:
 
     @cached_property
     def _doubtful_near(self) -> TruncatedDistance:
-        corners = self._doubtful.reshape(-1, 3)
-        return TruncatedDistance(corners, np.arange(len(corners)).reshape(-1, 3), DOUBTFUL, unit=self.cube.scale)
+        return TruncatedDistance(*loose(self._doubtful), DOUBTFUL, unit=self.cube.scale)
 
     def clear(self, points: Floats) -> Floats:
         """Radii (n,) of balls about points in which labels change at the surface alone, units.

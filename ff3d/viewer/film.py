@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ class Film(Observer):
 
     def __init__(self, reference: Trimesh, budget: Budget):
         self._camera = default_camera(reference, (SIZE, SIZE))
-        self._budget, self._frames, self._taken = budget, FRAMES, 0
+        self._budget, self._due = budget, 0.0  # the share of it at which the field is noted next
         self._noted: list[tuple[str, LatticeField | dict[str, torch.Tensor]]] = []
 
     @staticmethod
@@ -51,14 +52,12 @@ class Film(Observer):
         if isinstance(field, LatticeField):
             self._noted.append((f"{field.parameter_count:,} numbers", field))
             return False
-        if self._budget.share(progress.step, progress.seconds) >= (self._taken / self._frames) ** 2:
+        share = self._budget.share(progress.step, progress.seconds)
+        if share >= self._due:
             state = {name: tensor.detach().cpu().clone() for name, tensor in field.state_dict().items()}
-            size = sum(tensor.nbytes for tensor in state.values())
-            self._frames = max(2, min(FRAMES, MEMORY // max(size, 1)))
-            share = self._budget.share(progress.step, progress.seconds)
-            while share >= (self._taken / self._frames) ** 2:
-                self._taken += 1
             self._noted.append((f"step {progress.step:,}, {progress.seconds:.1f} s", state))
+            frames = max(2, min(FRAMES, MEMORY // sum(tensor.nbytes for tensor in state.values())))
+            self._due = ((math.floor(frames * math.sqrt(share)) + 1) / frames) ** 2
         return False
 
     def write(self, field: OccupancyField | LatticeField, path: Path, *, progress: bool = False) -> int:

@@ -21,7 +21,6 @@ from ff3d.views.rendering import CLAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
 PORT = 8080
@@ -83,14 +82,6 @@ class Page:
         """Stop the server and its threads."""
         with _silent():
             self.server.stop()
-
-    def __enter__(self) -> Page:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check_address(host: str, port: int) -> None:

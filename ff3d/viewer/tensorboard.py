@@ -12,8 +12,6 @@ from ff3d.surfaces.grid_levels import ExtractionError
 from ff3d.views.rendering import default_camera, render
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ff3d.fields.checkpoint import Progress
     from ff3d.fields.field import LatticeField, OccupancyField
 
@@ -75,14 +73,6 @@ class TensorBoard(Observer):
     def close(self) -> None:
         """Finish the files."""
         self._writer.close()
-
-    def __enter__(self) -> TensorBoard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _flat(row: dict[str, Any]) -> dict[str, float]:

@@ -21,7 +21,6 @@ from ff3d.viewer.page import LOOPBACK, PORT, open_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from ff3d.fields.field import LatticeField, OccupancyField
     from ff3d.labels.oracles import LabelledShape
@@ -151,14 +150,6 @@ class Watch(Observer):
     def close(self) -> None:
         """Stop serving."""
         self.gallery.close()
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _nothing() -> Any:

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import numpy as np
 import pytest
 import trimesh
@@ -40,7 +42,7 @@ def test_who_only_watches_changes_nothing(surface):
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
     config = make_config("plain", mapping="gaussian", steps=30, **SMALL)
     notes = Notes()
-    with Watch(surface, ["gaussian"], port=0) as watch:
+    with closing(Watch(surface, ["gaussian"], port=0)) as watch:
         watch.begin("gaussian", config)
         watched = train(surface, config, observers=[notes, watch])
         watch.finished(watched.field)
@@ -56,7 +58,7 @@ def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
     config = make_config("direct", finest=48)
     notes = Notes()
-    with Watch(surface, ["voxels"], port=0) as watch:
+    with closing(Watch(surface, ["voxels"], port=0)) as watch:
         watch.begin("voxels", config)
         watched = train(surface, config, observers=[notes, watch])
         assert len(watch.gallery.items[1].faces) > 100
@@ -96,7 +98,7 @@ def test_each_fit_of_a_comparison_takes_its_place_beside_the_shape(surface, tmp_
     small = {**SMALL, "learning_rate": 0.01}
     points = np.random.default_rng(0).uniform(-1.2, 1.2, (500, 3))
     plan = make_plan([tmp_path / "ball.ply"], ("hash", "voxels"), (0,), resolution=16, steps=40, **small)
-    with Watch(surface, plan.variants, port=0) as watch:
+    with closing(Watch(surface, plan.variants, port=0)) as watch:
         workers = Workers(watch=lambda task: watch.begin(task.variant, task.config))
         study = run_study(plan, tmp_path / "study", workers=workers)
         items = watch.gallery.items
