@@ -4,10 +4,11 @@
     benchmarks/seconds.py FOLDER [--names dragon buddha armadillo] [--seconds 2 5 10 30] [--seeds 0]
                           [--presets direct fast] [--baseline distance_grid.py] [--cells 256 384 512 768]
 
-FOLDER holds meshes/NAME.obj and testsets/NAME.npz. A preset's seconds hold its set-up, labels and distances, without
-reading the mesh and without evaluation. baseline: a script that samples distances on a grid (libigl's distances and
-winding numbers, numpy) and prints a line for each number of cells along a unit, with its IoU and seconds; it runs in
-turns with the presets, mesh by mesh.
+FOLDER holds meshes/NAME.obj and testsets/NAME.npz; where a mesh has no test sets, as the sample shapes have none, they
+are drawn and kept in --out. A preset's seconds hold its set-up, labels and distances, without reading the mesh and
+without evaluation. baseline: a script that samples distances on a grid (libigl's distances and winding numbers, numpy)
+and prints a line for each number of cells along a unit, with its IoU and seconds; it runs in turns with the presets,
+mesh by mesh.
 Prints a row for each, and the means over the meshes in Markdown.
 """
 
@@ -20,6 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rows import write_rows
@@ -28,9 +30,11 @@ import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.fitting import train
 from ff3d.labels.oracles import load_surface
-from ff3d.points.test_sets import TEST_KINDS, load_test_sets
+from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
 from ff3d.settings import make_config
 from ff3d.studies.task import evaluate
+
+POINTS, SEED = 131_072, 12345  # of test sets that are drawn
 
 
 def baseline(options: argparse.Namespace, mesh: Path, testset: Path) -> dict[str, list[float]]:
@@ -44,6 +48,21 @@ def baseline(options: argparse.Namespace, mesh: Path, testset: Path) -> dict[str
         scores = [float(number[kind]) for kind in TEST_KINDS]
         found[f"grid, {number['cells']} a unit"] = [float(number["seconds"]), float(number["KB"]), *scores]
     return found
+
+
+def test_sets(options: argparse.Namespace, name: str, mesh: Path) -> Path:
+    """The test sets of a mesh: those of the folder, or as many points drawn once."""
+    kept = options.folder / "testsets" / f"{name}.npz"
+    if not kept.exists():
+        kept = options.out / f"{name}.npz"
+    if not kept.exists():
+        surface = load_surface(ff3d.load_mesh(mesh))
+        drawn: dict[str, Any] = {}
+        for kind in TEST_KINDS:
+            sample = test_points(surface, kind, count=POINTS, seed=SEED)
+            drawn |= {kind: sample.points, f"{kind}_inside": np.packbits(sample.occupancy)}
+        np.savez(kept, **drawn)
+    return kept
 
 
 def main() -> None:
@@ -63,7 +82,7 @@ def main() -> None:
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for name in options.names:
         path = options.folder / "meshes" / f"{name}.obj"
-        testset = options.folder / "testsets" / f"{name}.npz"
+        testset = test_sets(options, name, path)
         tests = load_test_sets(testset)
         if options.baseline:
             for what, row in baseline(options, path, testset).items():

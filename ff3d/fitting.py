@@ -154,6 +154,7 @@ def train(
         width=config.network.hidden_width(mapping.name, mapping.features),
         depth=config.network.hidden_layers(mapping.name),
         activation=config.network.activation,
+        initialisation=config.network.initialisation,
         target=config.sampling.target,
         cube=cube,
         bounds=bounds,

@@ -33,16 +33,18 @@ class NtkCommand:
     """the mappings to compare; those with trained tables have no such kernel"""
     points: int = 2000
     """pixels, or points half uniform in the box and half near the surface; 8,192 at most, for a dense kernel"""
-    depth: int = 4
-    """hidden layers of the network of infinite width"""
+    depth: int | None = None
+    """hidden layers of the network of infinite width (default: 4; 3 for a picture)"""
     scale: float | None = None
     """of gaussian, learned, lecture and positional, cycles per unit (default: each mapping's own)"""
     fit_steps: int | None = None
-    """also predict plain fits of so many steps: their order, and the best of --scales; half a minute"""
+    """also predict fits of so many steps (plain; of a picture fast): their order, and the best of --scales"""
     scales: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)
     """scales of gaussian to predict with --fit-steps"""
     places: int = 6
-    """places of the surface, at which --fit-steps predicts"""
+    """places of the surface or picture, at which --fit-steps predicts"""
+    size: int = 512
+    """pixels along a picture's longest side, at most"""
     seed: int = 0
     """seed of the points and frequencies"""
     out: Path | None = None
@@ -59,15 +61,18 @@ class NtkCommand:
         check_seed(self.seed)
         if self.out:
             _check_report(self.out, b'"points": ', force=self.force)
-        settings: dict[str, Any] = {"points": self.points, "depth": self.depth, "scale": self.scale, "seed": self.seed}
-        settings["slices"] = 64 if self.out else 0
+        settings: dict[str, Any] = {
+            "points": self.points,
+            "scale": self.scale,
+            "places": self.places,
+            "seed": self.seed,
+        }
+        settings |= {"slices": 64 if self.out else 0, "depth": self.depth, "fit_steps": self.fit_steps}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        settings["scales"] = self.scales if self.fit_steps else ()
         if self.mesh in PHOTOGRAPHS or self.mesh.startswith("text-") or Path(self.mesh).suffix.lower() in PICTURES:
-            if self.fit_steps:
-                raise ValueError("--fit-steps predicts fits of a shape, at its surface; leave it out for a picture")
-            kernels = ntk_picture(self.mesh, self.mappings, **settings)
+            kernels = ntk_picture(self.mesh, self.mappings, size=self.size, **settings)
         else:
-            scales = self.scales if self.fit_steps else ()
-            settings |= {"fit_steps": self.fit_steps, "scales": scales, "places": self.places}
             kernels = ntk(self.mesh, self.mappings, **settings)
         page = None
         if self.out:
@@ -88,7 +93,7 @@ class NtkCommand:
         for name, shares in kernels.learned().items():
             say(f"{name:12}" + "".join(f"{share:10.3f}" for share in shares))
         for it in kernels.predicted:
-            say(f"{it.name:14} predicted error near the surface {100 * it.error:6.2f}%")
+            say(f"{it.name:14} predicted {kernels.said(it)}")
         if (best := kernels.best_scale()) is not None:
             say(f"predicted best scale of gaussian: {best:.3g}")
         if page:

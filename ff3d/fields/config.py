@@ -16,6 +16,7 @@ LATTICE_MAPPINGS: tuple[MappingName, ...] = ("voxels", "lattice")  # no network:
 COMPARED: tuple[MappingName, ...] = (*PAPER_MAPPINGS, "voxels")  # and what needs no network, beside them
 Precision = Literal["auto", "float32", "bfloat16"]
 Activation = Literal["relu", "gelu", "silu", "sine", "siren", "finer", "gaussian"]
+Initialisation = Literal["glorot", "he"]
 Schedule = Literal["cosine", "exponential", "linear", "constant"]
 TABLE_SETTINGS = ("levels", "coarsest", "finest", "features_per_level", "log2_table")
 GRID_DEFAULTS: dict[str, dict[str, int]] = {
@@ -128,6 +129,8 @@ class NetworkConfig:
     """hidden layers; by default 4, and 1 over grid, hash and planes"""
     activation: Activation = "relu"
     """activation after each hidden layer; siren, finer and gaussian want a mapping of none, and run in float32"""
+    initialisation: Initialisation = "glorot"
+    """weights before training, but of siren and finer; glorot: as in the paper's notebook; he: wider, and no biases"""
     precision: Precision = "auto"
     """what the network's products run in; auto: bfloat16 where the hardware is fast at it"""
 

@@ -142,6 +142,7 @@ class OccupancyField(Network, Field):
         width: int = 256,
         depth: int = 4,
         activation: str = "relu",
+        initialisation: str = "glorot",
         target: str = "occupancy",
         cube: UnitCube,
         bounds: ArrayLike,
@@ -152,7 +153,15 @@ class OccupancyField(Network, Field):
         storage: str = "float32",
         seed: int = 0,
     ):
-        super().__init__(mapping, width=width, depth=depth, activation=activation, precision=precision, seed=seed)
+        super().__init__(
+            mapping,
+            width=width,
+            depth=depth,
+            activation=activation,
+            initialisation=initialisation,
+            precision=precision,
+            seed=seed,
+        )
         if target not in GAINS:
             raise ValueError(f"unknown target {target!r}; known: {', '.join(GAINS)}")
         if storage not in STORAGES:

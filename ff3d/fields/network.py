@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 BELL = 0.1
+INITIALISATIONS = ("glorot", "he")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -40,9 +41,10 @@ class Network(nn.Module):
     """gamma(x) -> `depth` hidden layers of `width` -> `outputs` numbers.
 
     mapping: the input mapping, of points (n, d).  precision: what the products run in; weights are float32 always.
-    Weights: Glorot normal, biases N(0, 0.01^2), as in the notebook of Tancik et al. 2020, from `seed`; for siren and
-    finer as their authors draw them.
-    Raises ValueError for an unknown activation, or a width, depth or number of outputs under 1.
+    initialisation: glorot, the normal of Glorot and Bengio 2010 and biases N(0, 0.01^2), as in the notebook of Tancik
+    et al. 2020, or he, the normal of He et al. 2015 (arXiv:1502.01852) and biases of 0; drawn from `seed`. Siren and
+    finer start as their authors draw them.
+    Raises ValueError for an unknown activation or initialisation, or a width, depth or number of outputs under 1.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class Network(nn.Module):
         depth: int = 4,
         outputs: int = 1,
         activation: str = "relu",
+        initialisation: str = "glorot",
         precision: str = "float32",
         seed: int = 0,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        if initialisation not in INITIALISATIONS:
+            raise ValueError(f"unknown initialisation {initialisation!r}; known: {', '.join(INITIALISATIONS)}")
         if width < 1 or depth < 1 or outputs < 1:
             raise ValueError(f"width, depth and outputs must be at least 1, got {width}, {depth} and {outputs}")
         self.mapping, self.activation, self.precision = mapping, activation, precision
@@ -68,7 +73,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(skip_init(nn.Linear, m, n) for m, n in pairwise(sizes))
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
-            _draw_weights(layer, activation, generator, first=layer is self.layers[0])
+            _draw_weights(layer, activation, initialisation, generator, first=layer is self.layers[0])
 
     @property
     def parameter_count(self) -> int:
@@ -94,7 +99,9 @@ class Network(nn.Module):
         return F.linear(hidden, head.weight.to(dtype), head.bias.to(dtype)).float()
 
 
-def _draw_weights(layer: nn.Module, activation: str, generator: torch.Generator, *, first: bool) -> None:
+def _draw_weights(
+    layer: nn.Module, activation: str, initialisation: str, generator: torch.Generator, *, first: bool
+) -> None:
     """Weights and biases of a layer before training."""
     assert isinstance(layer, nn.Linear)
     if activation in ("siren", "finer"):
@@ -102,6 +109,9 @@ def _draw_weights(layer: nn.Module, activation: str, generator: torch.Generator,
         nn.init.uniform_(layer.weight, -reach, reach, generator=generator)
         bias = 1.0 if first and activation == "finer" else 1 / math.sqrt(layer.in_features)
         nn.init.uniform_(layer.bias, -bias, bias, generator=generator)
+    elif initialisation == "he":
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        nn.init.zeros_(layer.bias)
     else:
         nn.init.xavier_normal_(layer.weight, generator=generator)
         nn.init.normal_(layer.bias, std=0.01, generator=generator)

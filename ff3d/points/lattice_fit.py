@@ -10,6 +10,7 @@ import numpy as np
 
 from ff3d.fields.config import Budget, MappingConfig
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.coordinates import order_in_space
 from ff3d.geometry.sampling import sample_surface
 from ff3d.lattices.codec import Bytes, encoded
 from ff3d.lattices.lattice import Frame, Lattice
@@ -28,8 +29,9 @@ OVERHEAD = 1_500  # bytes of a field's file beside its numbers
 # A surface of one square unit has about so many corners to be sampled, times the square of the cells along a unit
 CORNERS = 7.0
 PROBE = 50_000  # of them, to see how long one takes
-LABELLED, OFTEN_LABELLED = 0.15, 0.85  # the share whose sign is queried, where most follow from distances or not
-HANDLING = 0.6e-6  # seconds for each corner beside distance and label
+NEW = 0.85  # the share of corners that no coarser level had
+LABELLED = 0.12  # the share of these whose sign is queried, where most follow from distances
+HANDLING = 0.9e-6  # seconds for each corner beside distance and label
 MEMORY = 300  # bytes for each corner while a lattice grows
 WATCHING = 0.1  # the share of the seconds
 BY_TREE = 170  # cells along the unit cube, for which the tree alone is faster than lists that have to be built first
@@ -77,24 +79,30 @@ def _cells_within(distance: SignedDistance, end: float) -> int:
     surface = distance.surface
     area = max(float(surface.area) / distance.cube.scale**2, 1e-3)
     most = min(MOST, math.isqrt(int(available_memory() / 2 / (MEMORY * CORNERS * area))))
-    cells = FEWEST
-    for reach, count in ((np.inf, PROBE // 10), (0.0, PROBE)):
-        points, _ = sample_surface(surface, count, np.random.default_rng(0))
-        unit = distance.cube.to_unit(points) + np.random.default_rng(1).standard_normal(points.shape) / CELLS
-        distance.size(unit[:1], reach)  # with what is built when it is first used
-        distance.inside(unit[: count // 10])
-        begun = time.perf_counter()
-        distance.size(unit, reach)
-        measured = time.perf_counter()
-        distance.inside(unit)
-        done = time.perf_counter()
-        labelled = LABELLED if distance.certifies else OFTEN_LABELLED
-        each = ((measured - begun) + labelled * (done - measured)) / count + HANDLING
-        left = max(0.95 * (end - done), 0.0)
-        cells = max(FEWEST, min(most, int(math.sqrt(left / (CORNERS * area * each)))))
-        if cells < BY_TREE:
-            break
-    return cells
+    points, _ = sample_surface(surface, PROBE, np.random.default_rng(0))
+    unit = distance.cube.to_unit(points) + np.random.default_rng(1).standard_normal(points.shape) / CELLS
+    unit = unit[order_in_space(unit)]  # as the corners of cells come
+    labelled = LABELLED if distance.certifies else 1.0
+
+    def cells(each: float) -> int:
+        """How many, if a new corner takes so long."""
+        left = max(0.95 * (end - time.perf_counter()), 0.0)
+        return max(FEWEST, min(most, int(math.sqrt(left / (CORNERS * area * (NEW * each + HANDLING))))))
+
+    few = unit[::10]
+    by_tree = _seconds_each(lambda: distance.size(few, np.inf), len(few))
+    if cells(by_tree) < BY_TREE:
+        return cells(by_tree + labelled * _seconds_each(lambda: distance.inside(few), len(few)))
+    by_lists = _seconds_each(lambda: distance.size(unit, 0.0), len(unit))
+    return cells(by_lists + labelled * _seconds_each(lambda: distance.inside(unit), len(unit)))
+
+
+def _seconds_each(query: Callable[[], object], count: int) -> float:
+    """How long one of so many points takes, once what is built when it is first used is there."""
+    query()
+    begun = time.perf_counter()
+    query()
+    return (time.perf_counter() - begun) / count
 
 
 def _sampled_to(distance: SignedDistance, box: Floats, size: int) -> Lattice:

@@ -35,6 +35,7 @@ TRUNCATED = 1 / 128  # units: up to where lists of triangles are faster than a t
 REACH = 2.0  # cells of a level: further away a distance only has to be more than it takes to halve a cell
 DOUBTFUL = 1 / 32  # units: up to where the distance to hidden walls and to what closes holes is known
 ROUNDING = 4e-6  # units: more than two distances are off
+ON_SURFACE = 5e-7  # units: either side is right there, and labels are slow, for many faces may be as near
 
 
 class SignedDistance:
@@ -162,11 +163,12 @@ def _values(samples: Samples, nodes: Nodes, corners: Floats, level: int) -> Floa
     value[kept] = corners[nodes.owner[kept], (SLOTS[nodes.slot[kept]] // 2) @ OCTANT_WEIGHTS]
     new = np.flatnonzero(odd)
     points = frame.points(nodes.place[new], level)
-    size, sign = distance.size(points, samples.reach(level)), np.zeros(len(new))
+    size = distance.size(points, samples.reach(level))
+    sign = np.where(size < ON_SURFACE, 1.0, 0.0)
     # labels do not change in the balls about two points whose radii are their distances: where the balls meet, both
     # points are on one side
     clear = distance.clear(points)
-    left = np.flatnonzero(size < clear)
+    left = np.flatnonzero((size < clear) & (sign == 0))
     apart = np.linalg.norm(SLOTS[:, None] - 2 * OCTANTS, axis=2) * (frame.side / 2**level)
     for corner in range(8):
         at, between = corners[nodes.owner[new[left]], corner], apart[nodes.slot[new[left]], corner]

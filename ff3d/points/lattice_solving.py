@@ -26,6 +26,8 @@ SOLVED_LEVELS = 4  # the last ones
 PAIRS = [(i, j) for i in range(8) for j in range(i, 8)]
 FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number of bytes
 FEWEST_CELLS, MOST_CELLS, ENOUGH, ATTEMPTS = 16, 640, 192, 4
+# Bytes grow with the square of the cells along a surface, less where it is smooth: known better after two attempts
+FIRST_POWER = 1.8
 BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
 Solution = tuple[Any, Floats]  # the normal equations' sparse matrix, and the numbers (u,)
@@ -241,7 +243,8 @@ def fitted_to(
     make: cells along the unit cube -> a lattice and its bytes.  bolder: how much more a bit is worth -> the last one
     again, in fewer bytes.  Raises ValueError if even the coarsest takes more.
     """
-    cells, best = FIRST_CELLS, None
+    cells, best, power = FIRST_CELLS, None, FIRST_POWER
+    last: tuple[int, int] | None = None
     for attempt in range(ATTEMPTS):
         if progress:
             progress(attempt / ATTEMPTS)
@@ -252,11 +255,13 @@ def fitted_to(
         used = len(found[1])
         if used <= size and (best is None or used > len(best[1])):
             best = found
-        # bytes grow with the square of the cells along a surface, less where it is smooth
-        before, cells = cells, math.floor(cells * (0.97 * size / used) ** 0.55)
+        if last:
+            power = min(max(math.log(used / last[1]) / math.log(cells / last[0]), 1.0), 3.0)
+        last = cells, used
+        cells = math.floor(cells * (0.97 * size / used) ** (1 / power))
         cells = min(max(cells, FEWEST_CELLS), MOST_CELLS)
-        smooth = before >= ENOUGH and used < size / 2  # finer cells would show nothing more
-        if 0.94 * size <= used <= size or cells == before or smooth:
+        smooth = last[0] >= ENOUGH and used < size / 2  # finer cells would show nothing more
+        if 0.94 * size <= used <= size or cells == last[0] or smooth:
             break
     if best is None:
         raise ValueError(f"the shape takes more than {size:,} bytes; give more")

@@ -250,13 +250,14 @@ def fit_image(
             f"{available / 1e9:.1f} GB are available; give a smaller size (now {config.size}) or batch size"
         )
     device, precision = resolve_device(config.device, config.network)
-    mapped = _mapping(config)
+    mapped = mapping_of(config)
     network = Network(
         mapped,
         width=config.network.hidden_width(mapped.name, mapped.features),
         depth=config.network.hidden_layers(mapped.name),
         outputs=3,
         activation=config.network.activation,
+        initialisation=config.network.initialisation,
         precision=precision,
         seed=config.seed,
     ).to(device)
@@ -333,7 +334,8 @@ def to_bytes(pixels: Singles) -> NDArray[np.uint8]:
     return np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
 
 
-def _mapping(config: ImageConfig) -> Mapping:
+def mapping_of(config: ImageConfig) -> Mapping:
+    """The mapping of a picture's coordinates. Raises ValueError for planes."""
     if config.mapping.name == "planes":
         raise ValueError("planes are of three dimensions; take grid or hash for pictures")
     if config.notebook and config.mapping.name == "none":
@@ -349,21 +351,25 @@ def _even(pixels: Singles, config: ImageConfig) -> Singles:
     return pixels[::2, ::2] if config.held_out else pixels
 
 
+def optimiser_of(config: ImageConfig, trained: int) -> OptimiserConfig:
+    """The optimiser's settings for so many pixels to be trained on: all of them in a step, or random batches."""
+    rate, schedule, batch = config.learning_rate, config.schedule, config.batch_size
+    if batch is None or batch >= trained:
+        return OptimiserConfig(trained, rate, schedule, pool_size=trained, passes=EVERY_BATCH)
+    return OptimiserConfig(batch, rate, schedule, pool_size=64 * batch, passes=1)
+
+
 def _training_pixels(pixels: Singles, config: ImageConfig) -> tuple[Draw, OptimiserConfig]:
-    """What draws pools for `optimise`, and its settings: all of the training pixels, or batches of random ones."""
+    """What draws pools for `optimise`, and its settings."""
     places = _even(coordinates(*pixels.shape[:2]).reshape(*pixels.shape[:2], 2), config).reshape(-1, 2)
     whole = Pool(np.ascontiguousarray(places), np.ascontiguousarray(_even(pixels, config).reshape(-1, 3)))
-    rate, schedule = config.learning_rate, config.schedule
-    if config.batch_size is None or config.batch_size >= len(places):
-        count = len(places)
-        return lambda _, __: whole, OptimiserConfig(count, rate, schedule, pool_size=count, passes=EVERY_BATCH)
+    optimiser = optimiser_of(config, len(places))
 
     def draw(index: int, count: int) -> Pool:
         chosen = np.random.default_rng([config.seed, index]).integers(0, len(places), count)
         return Pool(whole.points[chosen], whole.targets[chosen])
 
-    batch = config.batch_size
-    return draw, OptimiserConfig(batch, rate, schedule, pool_size=64 * batch, passes=1)
+    return (lambda _, __: whole) if optimiser.passes == EVERY_BATCH else draw, optimiser
 
 
 def _available_memory() -> int:

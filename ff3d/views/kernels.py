@@ -121,12 +121,12 @@ def _sections(kernels: ShapeKernels, pictures: Mapping[str, bytes]) -> list[Sect
         ),
     ]
     if kernels.predicted:
-        rows = [("variant", "predicted error near the surface")]
-        rows += [(it.name, f"{100 * it.error:.2f}%") for it in kernels.predicted]
+        rows = [("variant", "predicted")] + [(it.name, kernels.said(it)) for it in kernels.predicted]
         swept = [(it.scale, it.error) for it in kernels.predicted if it.scale is not None]
         charts = (
             [line_chart("predicted error", "scale of gaussian", [("gaussian", swept)], log_x=True)] if swept else []
         )
-        text = f"Of plain fits of {kernels.fit_steps:,} steps. The order counts: the shares come out too high."
+        preset = "fast" if kernels.picture else "plain"
+        text = f"Of {preset} fits of {kernels.fit_steps:,} steps. The order counts: errors come out too high."
         sections.append(Section("Predicted fits", charts, rows, text))
     return sections

@@ -14,7 +14,7 @@ from ff3d.fields.config import GRID_MAPPINGS
 from ff3d.fields.field import FAR_LOGIT, LARGEST, OUTSIDE_LOGIT, OccupancyField, load_field
 from ff3d.fields.field_file import SQUEEZE, FieldError
 from ff3d.fields.mapping import MAPPINGS, make_mapping
-from ff3d.fields.network import ACTIVATIONS, best_device, best_precision
+from ff3d.fields.network import ACTIVATIONS, Network, best_device, best_precision
 from ff3d.fields.quantization import STORAGES
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.surface_cells import INSIDE, OUTSIDE, TOUCHED, SurfaceCells
@@ -429,3 +429,13 @@ def test_a_header_of_wrong_types_is_refused_by_the_files_name(tmp_path, header):
     with pytest.raises(FieldError, match=r"field\.safetensors: header and tensors do not make a field") as stop:
         load_field(path)
     assert "\n" not in str(stop.value)
+
+
+def test_weights_start_as_wide_as_their_inputs_say():
+    for initialisation, variance in (("glorot", 2 / (256 + 512)), ("he", 2 / 512)):
+        network = Network(make_mapping("gaussian", seed=0), width=256, depth=2, initialisation=initialisation, seed=3)
+        first = network.layers[0]
+        assert first.weight.var().item() == pytest.approx(variance, rel=0.02)
+        assert first.bias.std().item() == pytest.approx(0.01 if initialisation == "glorot" else 0.0, rel=0.2)
+    with pytest.raises(ValueError, match="unknown initialisation 'xavier'; known: glorot, he"):
+        Network(make_mapping("none"), initialisation="xavier")

@@ -146,3 +146,23 @@ def test_no_number_further_than_half_a_cell_from_the_surface_has_the_wrong_sign(
         true = distance(frame.points(nodes.place, level), 1 / 64)
         far = np.abs(true) > 0.55 * frame.side / 2**level
         assert np.array_equal(numbers[far] > 0, true[far] > 0)
+
+
+def test_no_sign_is_queried_on_the_surface_itself():
+    box = trimesh.creation.box([0.5, 0.5, 0.5])
+    cube = UnitCube(tuple(box.bounds.mean(axis=0)), 1.0)
+    distance = SignedDistance(box, make_oracle(box), cube)
+    queried, label = [], distance.inside
+    distance.inside = lambda points: (queried.append(points), label(points))[1]
+    # its planes hold four of the box's faces
+    frame = Frame(np.array([0.1201, 0.125, 0.125]), 0.125, np.full(3, 6), levels=3, steps=24)
+    lattice, _ = sample(distance, frame)
+    _, *later = queried  # than the root's corners
+    beyond = np.abs(cube.from_unit(np.concatenate(later))) - 0.25
+    nearest = np.abs(np.linalg.norm(np.maximum(beyond, 0), axis=1) + np.minimum(beyond.max(axis=1), 0))
+    assert len(nearest) > 10
+    assert nearest.min() > 1e-5
+    points = np.random.default_rng(0).uniform(0.2, 0.8, (10_000, 3))
+    depth = 0.25 - np.abs(points - 0.5).max(axis=1)
+    sure = np.abs(depth) > frame.cell
+    assert np.array_equal(lattice(points)[sure] > 0, depth[sure] > 0)

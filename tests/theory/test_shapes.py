@@ -5,7 +5,8 @@ import trimesh
 from ff3d.labels.oracles import load_surface
 from ff3d.settings import make_config
 from ff3d.theory.ntk import KernelRegression
-from ff3d.theory.shapes import best_scale, gradient_time, neighbourhoods, ntk, predicted_error
+from ff3d.theory.predictions import best_scale, gradient_time, neighbourhoods, predicted_error
+from ff3d.theory.shapes import ntk, ntk_picture
 
 BALL = trimesh.creation.icosphere(subdivisions=3)
 
@@ -19,7 +20,7 @@ def test_a_neighbourhood_stands_for_every_training_point_and_has_all_that_are_ne
         assert len(near) > 50
         center = near.mean(axis=0)
         assert np.linalg.norm(at.tests - center, axis=1).max() < 3 * np.linalg.norm(near - center, axis=1).max()
-        assert 0.2 < np.mean(at.test_labels > 0) < 0.8
+        assert 0.2 < np.mean(at.test_targets > 0) < 0.8
 
 
 def test_more_steps_get_further_and_errors_fall():
@@ -35,8 +36,8 @@ def test_what_has_no_steps_is_not_predicted():
 
 
 def test_adam_goes_faster_where_the_gradient_is_short():
-    config, kernel = make_config(mapping="gaussian", steps=50), np.diag([2.0, 0.5, 0.1])
-    times = [gradient_time(KernelRegression(kernel, size * np.ones(3), 1.0), 1.0, config) for size in (1.0, 0.1)]
+    optimiser, kernel = make_config(mapping="gaussian", steps=50).optimiser, np.diag([2.0, 0.5, 0.1])
+    times = [gradient_time(KernelRegression(kernel, size * np.ones(3), 1.0), 1.0, optimiser, 50) for size in (1.0, 0.1)]
     assert times[1] > times[0] > 0
 
 
@@ -57,3 +58,12 @@ def test_eigenvectors_reach_the_slice_and_waves_are_learned_low_ones_first():
     assert np.all(basic[:, 0] >= basic[:, 15])
     assert kernels.order() == ["basic", "gaussian"]
     assert kernels.best_scale() is None
+
+
+def test_of_a_picture_scales_too_small_and_too_large_are_predicted_to_do_worse():
+    kernels = ntk_picture(
+        "camera", ("none",), points=100, slices=0, fit_steps=300, scales=(0.5, 8, 200), places=2, size=128
+    )
+    errors = {it.scale: it.error for it in kernels.predicted}
+    assert errors[8] < 0.8 * min(errors[None], errors[0.5], errors[200])
+    assert kernels.said(kernels.predicted[2]).startswith("PSNR at held-out pixels ")

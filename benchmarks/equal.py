@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""The four mappings on the same terms, each of three: equal steps, equal seconds, equal parameters; and He's weights.
+
+    benchmarks/equal.py FOLDER [--names bunny knot gyroid bracket soup dragon buddha armadillo] [--seeds 0 1 2]
+                        [--terms steps seconds parameters he] [--steps 300] [--seconds 8] [--parameters 200000]
+                        [--out runs/equal.jsonl] [--rows FILE]
+
+FOLDER holds meshes/NAME.obj and testsets/NAME.npz of what is no sample shape; points for those are drawn. Preset
+`plain`, which was tuned on Lucy. Each fit is a line of --out; the same command again makes only
+those that are not there yet, and prints the table: IoU of `boundary_face` points, mean and standard deviation over
+seeds. `he`: equal steps, from the weights of He et al. 2015.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rows import write_rows
+from tqdm import tqdm
+
+from ff3d.fields.config import PAPER_MAPPINGS
+from ff3d.fitting import train
+from ff3d.labels.oracles import load_surface
+from ff3d.metrics import LabelledPoints, iou
+from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
+from ff3d.settings import make_config
+from ff3d.shapes.sample_meshes import SAMPLES
+
+TERMS = ("steps", "seconds", "parameters", "he")
+Key = tuple[str, str, str, int]
+
+
+def settings_of(term: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What a fit of these terms is given."""
+    if term == "seconds":
+        return {"seconds": options.seconds}
+    extra = {"parameters": {"parameters": options.parameters}, "he": {"initialisation": "he"}}
+    return {"steps": options.steps} | extra.get(term, {})
+
+
+def test_sets(folder: Path, name: str, surface: Any) -> dict[str, LabelledPoints]:
+    """The frozen test sets of a mesh, or drawn ones."""
+    frozen = folder / "testsets" / f"{name}.npz"
+    if frozen.exists():
+        return load_test_sets(frozen)
+    return {kind: test_points(surface, kind, count=131_072, seed=12345) for kind in TEST_KINDS}
+
+
+def main() -> None:
+    """Make the fits that are missing; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--names", nargs="+", default=[*SAMPLES, "dragon", "buddha", "armadillo"])
+    parser.add_argument("--terms", nargs="+", choices=TERMS, default=TERMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--parameters", type=int, default=200_000)
+    parser.add_argument("--out", type=Path, default=Path("runs/equal.jsonl"))
+    parser.add_argument("--rows", type=Path)
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    done: dict[Key, dict[str, float]] = {(*row["what"],): row["iou"] for row in kept}
+    wanted = [
+        (term, name, mapping, seed)
+        for seed in options.seeds
+        for term in options.terms
+        for name in options.names
+        for mapping in PAPER_MAPPINGS
+    ]
+    missing = [key for key in wanted if key not in done]
+    shapes: dict[str, Any] = {}
+    for key in tqdm(missing, unit=" fits"):
+        term, name, mapping, seed = key
+        if name not in shapes:
+            surface = load_surface(name if name in SAMPLES else options.folder / "meshes" / f"{name}.obj")
+            shapes[name] = surface, test_sets(options.folder, name, surface)
+        surface, tests = shapes[name]
+        config = make_config("plain", mapping=mapping, seed=seed, **settings_of(term, options))
+        fit = train(surface, config, held_out={})
+        done[key] = {kind: iou(fit.field.contains, points) for kind, points in tests.items()}
+        row = {"what": key, "iou": done[key], "seconds": fit.progress.seconds, "steps": fit.progress.step}
+        row |= {"parameters": fit.field.parameter_count}
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    rows = []
+    for name in options.names:
+        for mapping in PAPER_MAPPINGS:
+            scores = [
+                [done[term, name, mapping, seed]["boundary_face"] for seed in options.seeds] for term in options.terms
+            ]
+            rows.append([name, mapping, *([float(np.mean(it)), float(np.std(it))] for it in scores)])
+    for name, mapping, *scores in rows:
+        print(name, mapping, *(f"{mean:.4f} ({deviation:.4f})" for mean, deviation in scores), sep="  ")
+    if options.rows:
+        columns = {"shape": "", "mapping": ""} | {f"equal {term}": ".3" for term in options.terms}
+        write_rows(options.rows, columns, rows, seeds=options.seeds)
+
+
+if __name__ == "__main__":
+    main()
