@@ -118,7 +118,7 @@ def _seen_from(center: Floats, points: Floats, size: int, rng: np.random.Generat
 
 def _shares(distances: Floats, radius: float) -> Floats:
     """The share of points that is taken at these distances: all within the radius."""
-    return np.asarray(np.minimum(1.0, (radius / np.maximum(distances, 1e-300)) ** FALLOFF))
+    return np.asarray((radius / np.maximum(distances, max(radius, 1e-300))) ** FALLOFF)
 
 
 def _radius(distances: Floats, size: int) -> float:

@@ -40,8 +40,6 @@ def test_ntk_of_a_picture_tells_its_pixels_and_writes_nothing_over_what_is_not_i
     (tmp_path / "rows.json").write_text("mine")
     assert main(arguments) == 1
     assert "was not made by ff3d" in caplog.records[-1].message
-    assert main(["ntk", "text-0", "--fit-steps", "10"]) == 1
-    assert "leave it out for a picture" in caplog.records[-1].message
 
 
 def test_ntk_prints_a_table_with_the_predicted_order(capsys):
