@@ -64,7 +64,7 @@ def _parts(vertices: Floats, faces: Ints) -> tuple[Ints, Bools]:
     two = (edges.count == 2)[edges.edge[:-1][edges.edge[1:] == edges.edge[:-1]]]
     part = components(left[two], right[two], len(faces))
     count = int(part.max()) + 1
-    pairs, times = np.unique(edges.edge * count + part[edges.face], return_counts=True)
+    pairs, times = np.unique(edges.edge.astype(np.int64) * count + part[edges.face], return_counts=True)
     odd = np.bincount(pairs % count, times % 2, count)
     low, high = (np.full((count, 3), fill) for fill in (np.inf, -np.inf))
     for k in range(3):

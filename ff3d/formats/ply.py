@@ -93,7 +93,7 @@ def _corners(columns: Columns) -> tuple[Ints, Ints]:
     if not name:
         raise MeshError(f"its faces have no list vertex_indices, only {', '.join(columns)}; export it again")
     numbers = columns[name].astype(np.int64)
-    if (numbers != columns[name]).any():
+    if columns[name].dtype.kind != "i" and (numbers != columns[name]).any():
         raise MeshError("damaged: a face names a vertex by a broken number; export or download it again")
     return numbers, columns[f"{name}#"].astype(np.int64)
 

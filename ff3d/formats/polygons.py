@@ -10,6 +10,7 @@ import numpy as np
 
 from ff3d.formats.text import MeshError
 from ff3d.geometry.arrays import Floats, Ints
+from ff3d.geometry.triangles import used_vertices
 
 Polygons = tuple[Floats, Ints, Ints]  # vertices (v, 3); the corners of all faces in a row; the corners of each face
 
@@ -31,8 +32,8 @@ def clean_polygons(vertices: Floats, corners: Ints, lengths: Ints, file: Path) -
             f"it is a point cloud of {len(vertices)} points without faces, and ff3d needs faces; "
             "reconstruct a surface from the points first"
         )
-    bad = corners[(corners < 0) | (corners >= len(vertices))]
-    if len(bad):
+    if corners.min() < 0 or corners.max() >= len(vertices):
+        bad = corners[(corners < 0) | (corners >= len(vertices))]
         raise MeshError(
             f"{len(bad)} face corners point past the vertices (the first to number {bad[0]}, counted from 0, of "
             f"{len(vertices)}): the file is cut short or damaged; export or download it again"
@@ -44,9 +45,9 @@ def clean_polygons(vertices: Floats, corners: Ints, lengths: Ints, file: Path) -
             raise MeshError(f"none of its {len(lengths)} faces has three corners ({first}); export it as a surface")
         logger.warning("%s: %d face(s) of fewer than three corners left out; %s", file, short.sum(), first)
         corners, lengths = corners[~np.repeat(short, lengths)], lengths[~short]
-    used = np.zeros(len(vertices), dtype=bool)
-    used[corners] = True
-    vertices, corners = vertices[used], (np.cumsum(used) - 1)[corners]
+    used = used_vertices(corners, len(vertices))
+    if not used.all():
+        vertices, corners = vertices[used], (np.cumsum(used) - 1)[corners]
     broken = ~np.isfinite(vertices).all(axis=1)
     if broken.any():
         raise MeshError(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ff3d.formats.polygons import Polygons
 from ff3d.formats.text import MeshError, parse_numbers, text_lines
-from ff3d.geometry.arrays import Floats
-from ff3d.geometry.triangles import merge_exactly
+from ff3d.geometry.arrays import Floats, Singles
+from ff3d.geometry.triangles import merge_in_order
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,8 @@ def read_stl(path: Path) -> Polygons:
     """STL, binary (float32) or text, all its solids; corners that coincide exactly become one vertex."""
     data = path.read_bytes()
     corners = _read_text(data, path) if _is_text(data) else _read_binary(data, path)
-    first, index = merge_exactly(corners)
-    # number the vertices as the faces meet them, so that a written mesh comes back in its order
-    order = np.argsort(first)
-    rank = np.argsort(order)
-    return corners[first[order]], rank[index], np.full(len(corners) // 3, 3)
+    first, index = merge_in_order(corners)  # numbered as the faces meet them: a written mesh comes back in its order
+    return corners[first].astype(np.float64), index, np.full(len(corners) // 3, 3)
 
 
 def _is_text(data: bytes) -> bool:
@@ -91,7 +88,7 @@ def _line(text: bytes, place: int) -> int:
     return text.count(b"\n", 0, place) + 1
 
 
-def _read_binary(data: bytes, path: Path) -> Floats:
+def _read_binary(data: bytes, path: Path) -> Singles:
     """The corners (3 f, 3). A count that stands for none is taken from the size, and bytes behind are left out: logged.
 
     Some programs write bytes of their own behind each face, as many as its last two bytes say.
@@ -119,8 +116,8 @@ def _read_binary(data: bytes, path: Path) -> Floats:
     return _corners(np.frombuffer(data, STL_FACE, count, HEAD))
 
 
-def _corners(faces: NDArray[Any]) -> Floats:
-    corners: Floats = faces["corners"].astype(np.float64).reshape(-1, 3)
+def _corners(faces: NDArray[Any]) -> Singles:
+    corners: Singles = faces["corners"].astype(np.float32).reshape(-1, 3)
     return corners
 
 

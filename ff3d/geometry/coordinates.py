@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ff3d.geometry.arrays import Box, Floats, Ints, PointIndices, Points
+from ff3d.geometry.arrays import Box, Floats, Ints, Points
 
 if TYPE_CHECKING:
     import trimesh
@@ -34,25 +34,29 @@ def box_in_words(low: Iterable[float], high: Iterable[float]) -> str:
     return f"{' x '.join(f'{b - a:.6g}' for a, b in zip(first, last, strict=True))}, from {' to '.join(corners)}"
 
 
-def groups_apart(low: Points, high: Points) -> PointIndices:
-    """The group (n,) of each of n boxes, low and high (n, 3), where gaps along the axes separate groups.
+def groups_apart(points: Points, members: Ints) -> Ints:
+    """The group (n,) of each of n sets of points (v, 3), members (n, k), where gaps along the axes separate groups.
 
-    Boxes on two sides of a plane across an axis that lies in a gap are in two groups. Gaps of over a 128th of the
+    Sets on two sides of a plane across an axis that lies in a gap are in two groups. Gaps of over a 128th of the
     longest side of the box about all are found, shorter ones need not be. Groups are numbered from 0.
     """
     bins = 256
-    lowest, longest = low.min(axis=0), float((high.max(axis=0) - low.min(axis=0)).max())
-    group = np.zeros(len(low), dtype=np.int64)
+    used = np.zeros(len(points), dtype=bool)
+    used[members] = True
+    low, high = points[used].min(axis=0), points[used].max(axis=0)
+    longest = float((high - low).max())
+    group, divided = np.zeros(len(members), dtype=np.int64), False
     for axis in range(3 if longest > 0 else 0):
-        first, last = (
-            np.clip((bins / longest * (edge[:, axis] - lowest[axis])).astype(np.int64), 0, bins - 1)
-            for edge in (low, high)
-        )
+        place = np.zeros(len(points), dtype=np.int16)
+        place[used] = np.clip(bins / longest * (points[used, axis] - low[axis]), 0, bins - 1)
+        places = [place[member] for member in members.T]
+        first, last = np.minimum.reduce(places), np.maximum.reduce(places)
         begun = np.bincount(first, minlength=bins + 1) - np.bincount(last + 1, minlength=bins + 1)
         occupied = np.cumsum(begun) > 0
         run = np.cumsum(np.diff(occupied, prepend=False) & occupied)  # the number of each stretch of occupied bins
-        group = group * (bins + 1) + run[first]
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        if run[-1] > 1:
+            group, divided = group * (bins + 1) + run[first], True
+    return np.unique(group, return_inverse=True)[1].reshape(-1) if divided else group
 
 
 def centered(points: Points) -> Points:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ff3d.geometry.arrays import Bools, Corners, FaceBools, FaceFloats, Faces, FaceVectors, Floats, Ints, Vertices
+from ff3d.geometry.arrays import (
+    Bools,
+    Corners,
+    FaceBools,
+    FaceFloats,
+    Faces,
+    FaceVectors,
+    Floats,
+    Indices,
+    Integers,
+    Ints,
+    Singles,
+    Vertices,
+)
 
 if TYPE_CHECKING:
     import trimesh
 
-BATCH = 2**16  # faces whose corners stay in the cache
+BATCH, FEW = 2**16, 2**12  # faces whose corners stay in the cache, the second one
+SPARSE = 4  # of whole numbers below that many times their count, counting is the faster sort
 
 
 def loose(corners: Corners) -> tuple[Vertices, Faces]:
@@ -37,6 +53,21 @@ def areas(corners: Corners) -> FaceFloats:
     """
     area: Floats = np.linalg.norm(cross_products(corners), axis=1) / 2
     return area
+
+
+def by_batches(measure: Callable[[Corners], FaceFloats], vertices: Vertices, faces: Faces) -> FaceFloats:
+    """A measure of triangles (f, 3, 3) -> (f,), of vertices (v, 3) and faces (f, 3), a batch of faces at a time."""
+    found = np.empty(len(faces))
+    for start in range(0, len(faces), FEW):
+        found[start : start + FEW] = measure(vertices[faces[start : start + FEW]])
+    return found
+
+
+def used_vertices(faces: Integers, count: int) -> Bools:
+    """Which of `count` vertices some face names, (count,)."""
+    used = np.zeros(count, dtype=bool)
+    used[faces] = True
+    return used
 
 
 def edge_lengths(corners: Corners) -> FaceVectors:
@@ -85,8 +116,8 @@ def has_area(vertices: Vertices, faces: Faces) -> FaceBools:
     """
     largest = np.abs(vertices).max(axis=1, initial=0)
     found = np.empty(len(faces), dtype=bool)
-    for start in range(0, len(faces), 2**12):  # what fits in the cache
-        corners = faces[start : start + 2**12].T
+    for start in range(0, len(faces), FEW):
+        corners = faces[start : start + FEW].T
         a, b, c = (np.ascontiguousarray(vertices[corner].T) for corner in corners)
         ab, ac, bc = b - a, c - a, c - b
         size = np.maximum(np.abs(ab).max(axis=0), np.abs(ac).max(axis=0))
@@ -96,7 +127,7 @@ def has_area(vertices: Vertices, faces: Faces) -> FaceBools:
         doubled += (ab[2] * ac[0] - ab[0] * ac[2]) ** 2 + (ab[0] * ac[1] - ab[1] * ac[0]) ** 2
         longest = np.maximum(np.maximum((ab**2).sum(axis=0), (ac**2).sum(axis=0)), (bc**2).sum(axis=0))
         rounding = 8 * np.finfo(np.float64).eps * largest[corners].max(axis=0)
-        found[start : start + 2**12] = np.sqrt(doubled) * size > rounding * np.sqrt(longest)
+        found[start : start + FEW] = np.sqrt(doubled) * size > rounding * np.sqrt(longest)
     return found
 
 
@@ -121,54 +152,143 @@ def sums_by_index(index: Ints, values: Floats, count: int) -> Floats:
     return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
 
 
-def have_three_corners(faces: Faces) -> FaceBools:
+def have_three_corners(faces: Integers) -> FaceBools:
     """Which faces (f, 3) have three different vertices.
 
     >>> have_three_corners(np.array([[0, 1, 2], [0, 1, 0], [3, 3, 1]])).tolist()
     [True, False, False]
     """
-    distinct: Bools = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    a, b, c = faces.T
+    distinct: Bools = (a != b) & (b != c) & (c != a)
     return distinct
 
 
-def merge_exactly(rows: Floats | Ints) -> tuple[Ints, Ints]:
+def repeats(faces: Integers) -> bool:
+    """Whether some faces (f, 3) are on the same three vertices; by a hash: seldom, it says so of faces that are not.
+
+    >>> repeats(np.array([[0, 1, 2], [0, 2, 3]])), repeats(np.array([[0, 1, 2], [2, 1, 0]]))
+    (False, True)
+    """
+    mixed = np.zeros(len(faces), dtype=np.uint64)
+    for column in faces.T:
+        mixed += _mixed(np.zeros(len(faces), dtype=np.uint64), column.astype(np.uint64))
+    mixed.sort()
+    return bool((mixed[1:] == mixed[:-1]).any())
+
+
+def _mixed(into: NDArray[np.uint64], bits: NDArray[Any]) -> NDArray[np.uint64]:
+    """A hash `into` (n,), with the bits (n,) mixed in."""
+    into ^= bits
+    into *= np.uint64(0x9E3779B97F4A7C15)
+    into ^= into >> np.uint64(29)
+    into *= np.uint64(0xBF58476D1CE4E5B9)
+    into ^= into >> np.uint64(32)
+    return into
+
+
+def merge_exactly(rows: Floats | Singles | Integers) -> tuple[Ints, Ints]:
     """Join rows (n, k) that are exactly equal: the first row of each kind (m,), and each row's kind (n,).
 
     >>> first, kind = merge_exactly(np.array([[2.0, 0, 0], [1, 0, 0], [2, 0, 0]]))
     >>> first.tolist(), kind.tolist()
     ([1, 0], [1, 0, 1])
     """
-    order = np.lexsort(rows.T)
-    new = np.ones(len(rows), dtype=bool)
-    new[1:] = (np.diff(rows[order], axis=0) != 0).any(axis=1)
+    if np.issubdtype(rows.dtype, np.integer) and rows.min(initial=0) >= 0:
+        order = order_of_numbers(rows.T, int(rows.max(initial=-1)) + 1)
+    else:
+        order = np.lexsort(rows.T)
+    new = _new_rows(column[order] for column in rows.T)
     kind = np.empty(len(rows), dtype=np.int64)
     kind[order] = np.cumsum(new) - 1
-    return order[new], kind
+    return order[new].astype(np.int64), kind
+
+
+def merge_in_order(rows: Floats | Singles) -> tuple[Ints, Ints]:
+    """`merge_exactly`, with the kinds in the order of their first rows: one sort, of a hash of each row.
+
+    >>> first, kind = merge_in_order(np.array([[2.0, 0, 0], [1, 0, 0], [2, 0, 0]]))
+    >>> first.tolist(), kind.tolist()
+    ([0, 1], [0, 1, 0])
+    """
+    bits = np.dtype(f"u{rows.dtype.itemsize}")
+    mixed = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        mixed = _mixed(mixed, (column + 0.0).view(bits))  # -0.0 is 0.0
+    order = np.argsort(mixed)
+    new = _new_rows([mixed[order]])
+    first, kind = np.minimum.reduceat(order, np.flatnonzero(new)), np.empty(len(rows), dtype=np.int64)
+    kind[order] = np.cumsum(new) - 1
+    if not all((column[first][kind] == column).all() for column in rows.T):  # two rows of one hash, or a NaN
+        first, kind = merge_exactly(rows)
+    by_first = np.argsort(first)
+    return first[by_first], np.argsort(by_first)[kind]
+
+
+def _new_rows(columns: Iterable[NDArray[Any]]) -> Bools:
+    """Which rows, of columns (k, n), differ from the row before; the first does."""
+    new = np.zeros(0, dtype=bool)
+    for column in columns:
+        new = new if len(new) else np.arange(len(column)) == 0
+        new[1:] |= column[1:] != column[:-1]
+    return new
+
+
+def order_of_numbers(columns: Sequence[NDArray[Any]] | NDArray[Any], below: int) -> Integers:
+    """`np.lexsort` of whole numbers from 0 to `below` - 1: the last of the columns (k, n) counts most.
+
+    By counting, column by column, which takes time as n and `below` grow, and no more.
+    """
+    from scipy.sparse import csr_array
+
+    rows = len(columns[0])
+    if below > SPARSE * rows:
+        return np.lexsort(columns)
+    order = np.arange(rows, dtype=np.int32)
+    for column in columns:
+        # a matrix with an entry in each row: by its columns, the rows come in the order that is wanted
+        entries = csr_array(
+            (np.ones(rows, dtype=bool), column[order], np.arange(rows + 1, dtype=np.int32)), shape=(rows, below)
+        )
+        order = order[entries.tocsc().indices]
+    return order
 
 
 @dataclass(frozen=True)
 class HalfEdges:
-    """The three half-edges of each face, those of one edge side by side, in ascending order of their edges."""
+    """The three half-edges of each face, those of one edge side by side, in ascending order of their edges.
 
-    face: Ints  # (h,) the face of each half-edge
-    edge: Ints  # (h,) its edge
-    direction: Ints  # (h,) 1 from the edge's lower vertex to its higher one, else -1
-    ends: Ints  # (e, 2) the lower and the higher vertex of each edge
-    count: Ints  # (e,) the faces at each edge
+    In 32 bits: products of these numbers need more.
+    """
+
+    face: Indices  # (h,) the face of each half-edge
+    edge: Indices  # (h,) its edge
+    direction: NDArray[np.int8]  # (h,) 1 from the edge's lower vertex to its higher one, else -1
+    ends: Indices  # (e, 2) the lower and the higher vertex of each edge
+    count: Indices  # (e,) the faces at each edge
 
     @classmethod
-    def of(cls, faces: Faces, num_vertices: int) -> HalfEdges:
+    def of(cls, faces: Integers, num_vertices: int) -> HalfEdges:
         """Those of faces (f, 3) into `num_vertices` vertices."""
-        start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-        keys = np.minimum(start, end) * num_vertices + np.maximum(start, end)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        new = np.ones(len(keys), dtype=bool)
-        new[1:] = np.diff(keys) != 0
-        ends = np.stack(np.divmod(keys[new], max(num_vertices, 1)), axis=1)
-        edge = np.cumsum(new) - 1
-        direction = np.where(start < end, 1, -1)[order]
-        return cls(order // 3, edge, direction, ends, np.bincount(edge, minlength=len(ends)))
+        start = faces.astype(np.int32).reshape(-1)
+        end = np.roll(start.reshape(-1, 3), -1, axis=1).reshape(-1)
+        forward = start < end
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        del start, end
+        order = order_of_numbers([high, low], num_vertices)
+        low, high = low[order], high[order]
+        new = _new_rows([low, high])
+        begin = np.flatnonzero(new)
+        return cls(
+            face=(order // 3).astype(np.int32),
+            edge=np.cumsum(new, dtype=np.int32) - 1,
+            direction=np.where(forward[order], np.int8(1), np.int8(-1)),
+            ends=np.stack([low[begin], high[begin]], axis=1),
+            count=np.diff(begin, append=len(new)).astype(np.int32),
+        )
+
+    def sums(self, values: Integers) -> Ints:
+        """The sum (e,) over each edge of whole numbers (h,), one for each half-edge."""
+        return np.add.reduceat(values, np.cumsum(self.count) - self.count, dtype=np.int64)
 
     @property
     def balance(self) -> Ints:
@@ -176,10 +296,10 @@ class HalfEdges:
 
         0 wherever a closed surface is wound alike on both sides.
         """
-        return np.rint(np.bincount(self.edge, self.direction, len(self.ends))).astype(np.int64)
+        return self.sums(self.direction)
 
     @property
-    def neighbours(self) -> tuple[Ints, Ints]:
+    def neighbours(self) -> tuple[Indices, Indices]:
         """Pairs of faces with a common edge, (p,) and (p,): those around an edge one after the other."""
         same = self.edge[1:] == self.edge[:-1]
         return self.face[:-1][same], self.face[1:][same]
@@ -249,7 +369,7 @@ def creases(corners: Corners, least: float) -> tuple[Floats, Floats]:
     return corners.reshape(-1, 3)[first][edges.ends[edge]], mean
 
 
-def components(left: Ints, right: Ints, nodes: int) -> Ints:
+def components(left: Integers, right: Integers, nodes: int) -> Ints:
     """The connected component (nodes,) of each of `nodes` nodes, where links join left[i] to right[i].
 
     >>> components(np.array([0, 3]), np.array([2, 3]), 4).tolist()

@@ -16,12 +16,15 @@ from ff3d.geometry.coordinates import centered, groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
+    by_batches,
     components,
     cross_products,
     has_area,
-    merge_exactly,
+    loose,
+    merge_in_order,
     signed_volumes,
     unit_vectors,
+    used_vertices,
 )
 from ff3d.labels.repair import SETTLED, Winding
 from ff3d.labels.winding_number import REFUSED, WindingNumberOracle
@@ -74,7 +77,7 @@ def cloud_without_strays(cloud: PointCloud) -> tuple[PointCloud, tuple[str, ...]
     those or more away.
     """
     points = cloud.points
-    group = groups_apart(points, points)
+    group = groups_apart(points, np.arange(len(points))[:, None])
     sizes = np.bincount(group)
     main = group == sizes.argmax()
     low, high = points[main].min(axis=0), points[main].max(axis=0)
@@ -99,10 +102,12 @@ def without_sheets(mesh: trimesh.Trimesh, oracle: WindingNumberOracle) -> tuple[
     nothing would be left, the mesh is returned as it came.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    if oracle.solid:  # as most meshes are: each patch encloses a volume by itself
+        return mesh, ()
     area = has_area(vertices, faces)
     if not area.any():
         return mesh, ()
-    sheets, notes = _sheets(vertices, faces[area], oracle)
+    sheets, notes = _sheets(vertices, faces if area.all() else faces[area], oracle)
     kept = np.ones(len(faces), dtype=bool)
     kept[np.flatnonzero(area)[sheets]] = False
     return submesh(mesh, kept), notes
@@ -121,9 +126,9 @@ def submesh(mesh: trimesh.Trimesh, kept: NDArray[np.bool_]) -> trimesh.Trimesh:
     """Some faces of a mesh, and the vertices that they use; the mesh itself if that is all of it."""
     import trimesh
 
-    faces = np.asarray(mesh.faces, dtype=np.int64)[kept]
-    used = np.zeros(len(mesh.vertices), dtype=bool)
-    used[faces] = True
+    faces = np.asarray(mesh.faces, dtype=np.int64)
+    faces = faces if kept.all() else faces[kept]
+    used = used_vertices(faces, len(mesh.vertices))
     if used.all() and len(faces) == len(mesh.faces):
         return mesh
     number = np.cumsum(used) - 1
@@ -143,15 +148,16 @@ def _encloses(mesh: trimesh.Trimesh, faces: Ints) -> bool:
 
 def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple[Ints, tuple[str, ...]]:
     """Which faces of (f, 3) belong to sheets that set the box, and a line for each round in which some were found."""
-    kept, patches, notes = np.ones(len(faces), dtype=bool), np.zeros(0, dtype=np.int64), []
+    kept, patches, paired, notes = np.ones(len(faces), dtype=bool), np.zeros(0, dtype=np.int64), False, []
     counts: dict[int, bool] = {}  # of the patches looked at: whether they are surface
 
     def is_surface(patch: int) -> bool:
         if patch not in counts:
             rows = np.flatnonzero(patches == patch)
             sample = faces[_spread(rows)]
-            counts[patch] = _closed(vertices, faces[rows]) or not _no_side_differs(
-                vertices, sample, oracle, thin=_thin(vertices, faces[rows])
+            whole = faces if len(rows) == len(faces) else faces[rows]
+            counts[patch] = _closed(vertices, whole, paired=paired) or not _no_side_differs(
+                vertices, sample, oracle, thin=_thin(vertices, whole)
             )
         return counts[patch]
 
@@ -160,7 +166,7 @@ def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple
         for at in _outermost(vertices, faces, kept):
             if not (_thin(vertices, faces[at]) or _no_side_differs(vertices, faces[_spread(at)], oracle)):
                 continue  # the usual case: the rest is looked at in sheets alone
-            patches = patches if len(patches) else _patches(vertices, faces)
+            patches, paired = (patches, paired) if len(patches) else _patches(vertices, faces)
             touching = set(patches[at].tolist())
             if not any(map(is_surface, touching)):
                 found |= touching
@@ -177,8 +183,7 @@ def _sheets(vertices: Floats, faces: Ints, oracle: WindingNumberOracle) -> tuple
 
 def _outermost(vertices: Floats, faces: Ints, kept: NDArray[np.bool_]) -> Iterator[Ints]:
     """For each of the six sides of the box about the faces (f, 3) that are kept, those of them that touch it."""
-    used = np.zeros(len(vertices), dtype=bool)
-    used[faces[kept]] = True
+    used = used_vertices(faces if kept.all() else faces[kept], len(vertices))
     for axis in range(3):
         for edge in (vertices[used, axis].min(), vertices[used, axis].max()):
             yield np.flatnonzero(kept & (used & (vertices[:, axis] == edge))[faces].any(axis=1))
@@ -225,24 +230,33 @@ def _thin(vertices: Floats, faces: Ints) -> bool:
     return float(areas(corners).sum()) < SLIVER
 
 
-def _patches(vertices: Floats, faces: Ints) -> Ints:
-    """The patch (f,) of each face: faces joined by edges that two of them share."""
+def _patches(vertices: Floats, faces: Ints) -> tuple[Ints, bool]:
+    """The patch (f,) of each face: faces joined by edges that two of them share; and whether all edges are such."""
     edges = _half_edges(vertices, faces)
-    same = np.flatnonzero(edges.edge[1:] == edges.edge[:-1])
-    pairs = same[edges.count[edges.edge[same]] == 2]
-    return components(edges.face[pairs], edges.face[pairs + 1], len(faces))
+    paired = edges.count == 2
+    left, right = edges.neighbours
+    if not paired.all():
+        two = paired[edges.edge[1:][edges.edge[1:] == edges.edge[:-1]]]
+        left, right = left[two], right[two]
+    return components(left, right, len(faces)), bool(paired.all())
 
 
-def _closed(vertices: Floats, faces: Ints) -> bool:
-    """Whether faces close a volume by themselves: two at each edge, and not all in one plane or twice the same."""
-    used, local = np.unique(faces, return_inverse=True)
-    offsets = vertices[used] - vertices[faces[0, 0]]
-    volumes = signed_volumes(offsets / np.abs(offsets).max(), local.reshape(faces.shape))
-    return bool((_half_edges(vertices, faces).count == 2).all() and 6 * abs(volumes.sum()) > 1e-12)
+def _closed(vertices: Floats, faces: Ints, *, paired: bool = False) -> bool:
+    """Whether faces close a volume by themselves: two at each edge, and not all in one plane or twice the same.
+
+    paired: whether two at each edge is known.
+    """
+    if not paired and not (_half_edges(vertices, faces).count == 2).all():
+        return False
+    first = vertices[faces[0, 0]]
+    size = np.abs(vertices[used_vertices(faces, len(vertices))] - first).max()
+    volumes = by_batches(lambda corners: signed_volumes(*loose((corners - first) / size)), vertices, faces)
+    return bool(6 * abs(volumes.sum()) > 1e-12)
 
 
 def _half_edges(vertices: Floats, faces: Ints) -> HalfEdges:
     """The half-edges of faces (f, 3); corners that coincide exactly are one vertex."""
-    used, local = np.unique(faces, return_inverse=True)
-    joined = merge_exactly(vertices[used])[1][local.reshape(faces.shape)]
-    return HalfEdges.of(joined, len(used))
+    used = used_vertices(faces, len(vertices))
+    joined = np.zeros(len(vertices), dtype=np.int32)
+    joined[used] = merge_in_order(vertices[used])[1]
+    return HalfEdges.of(joined[faces], int(np.count_nonzero(used)))

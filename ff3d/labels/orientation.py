@@ -33,7 +33,7 @@ RAYS, PLACES, MOST_PLACES = 8, 16, 16384  # rays a place and side; places a patc
 
 def signed_balance(edges: HalfEdges, sign: Ints) -> Ints:
     """What is left at each edge (e,) of the directions of faces of these signs (f,); 0 where they close."""
-    return np.rint(np.bincount(edges.edge, edges.direction * sign[edges.face], len(edges.ends))).astype(np.int64)
+    return edges.sums(edges.direction * sign.astype(np.int8)[edges.face])
 
 
 def closed_bodies(edges: HalfEdges, sign: Ints, body: Ints) -> Bools:
@@ -41,7 +41,7 @@ def closed_bodies(edges: HalfEdges, sign: Ints, body: Ints) -> Bools:
     bodies = int(body.max(initial=-1)) + 1
     unsure = ((edges.count != 2) | (signed_balance(edges, sign) != 0))[edges.edge]
     face = edges.face[unsure]
-    pairs, place = np.unique(edges.edge[unsure] * max(bodies, 1) + body[face], return_inverse=True)
+    pairs, place = np.unique(edges.edge[unsure].astype(np.int64) * max(bodies, 1) + body[face], return_inverse=True)
     lack = np.bincount(place, edges.direction[unsure] * sign[face], minlength=len(pairs))
     closed = np.ones(bodies, dtype=bool)
     closed[pairs[lack != 0] % max(bodies, 1)] = False
@@ -76,7 +76,7 @@ def orient(edges: HalfEdges, faces: Ints, vertices: Floats, *, area: Floats, vot
     cluster = components(*edges.neighbours, len(faces))
     at = crowded[edges.edge]
     patches = int(patch.max()) + 1
-    pairs, place = np.unique(edges.edge[at] * patches + patch[edges.face[at]], return_inverse=True)
+    pairs, place = np.unique(edges.edge[at].astype(np.int64) * patches + patch[edges.face[at]], return_inverse=True)
     factor = np.bincount(place, (edges.direction * turn[edges.face])[at], minlength=len(pairs))
     unbalanced = np.zeros(patches, dtype=bool)
     unbalanced[pairs[factor != 0] % patches] = True
@@ -102,8 +102,11 @@ def wind_alike(edges: HalfEdges, weight: Floats) -> tuple[Ints, Ints, Bools]:
     at = np.flatnonzero((edges.count[edges.edge[:-1]] == 2) & (edges.edge[:-1] == edges.edge[1:]))
     left, right = edges.face[at], edges.face[at + 1]
     alike = edges.direction[at] != edges.direction[at + 1]
-    # every face stands twice, as it is and turned; links join what goes together
     count = len(weight)
+    if alike.all():
+        patch = components(left, right, count)
+        return patch, np.where(np.bincount(patch, weight) < 0, -1, 1)[patch], np.zeros(count, dtype=bool)
+    # every face stands twice, as it is and turned; links join what goes together
     other = np.where(alike, right, right + count)
     links = np.concatenate([left, left + count]), np.concatenate([other, (other + count) % (2 * count)])
     label = components(*links, 2 * count).reshape(2, -1)
@@ -154,7 +157,7 @@ class _Space:
         place[chosen] = np.arange(len(chosen))
         cluster = np.unique(cluster, return_inverse=True)[1]
         at = np.flatnonzero(place[edges.face] >= 0)
-        edge, direction, face = edges.edge[at], edges.direction[at], edges.face[at]
+        edge, direction, face = edges.edge[at], edges.direction[at], edges.face[at].astype(np.int64)
         count = np.bincount(edge, minlength=len(edges.ends))
         order, angle, certain = _around(edges, faces, vertices, at=at, way=direction * turn[face], patch=patch[face])
         edge, direction, face, certain = edge[order], direction[order], place[face[order]], certain[order]

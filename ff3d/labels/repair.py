@@ -14,12 +14,16 @@ from ff3d.geometry.sampling import spread
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
+    by_batches,
     components,
     cross_products,
     has_area,
     have_three_corners,
+    loose,
     merge_exactly,
+    repeats,
     signed_volumes,
+    used_vertices,
 )
 from ff3d.labels.orientation import closed_bodies, orient, signed_balance
 
@@ -37,6 +41,7 @@ ROUNDS = 4  # of turning parts; more than three were never seen
 NEAR, NEAR_EDGE = 1e-5, 0.1
 NEIGHBOURS = 12  # of a corner on the rim that are compared with it
 FLATTEST = 1e-11  # units: the volume over the area of a closed part that encloses something
+SLIGHT = 1e-12  # units^3: the volume of a sliver
 # A face whose two sides have winding numbers that far below 1 and 0 on average does not part inside from outside:
 # 0.5 on a closed surface, 0.3 on a half sphere, 0 on a plane
 SETTLED = 0.2
@@ -54,6 +59,7 @@ class Repair:
     notes: what was done, a line each; empty if the mesh was as it should be.
     inside_out: whether most of the area was turned round.
     closed: (f,), whether the part that a face belongs to has no rim and encloses a volume.
+    solid: whether every edge of the given faces is of two, and every part encloses a volume above `SLIGHT`.
     one_sided, left_out: the shares of the area that are one-sided, and that are sheets beside the solids.
     """
 
@@ -63,6 +69,7 @@ class Repair:
     notes: tuple[str, ...]
     inside_out: bool
     closed: Bools
+    solid: bool
     one_sided: float
     left_out: float
 
@@ -76,16 +83,16 @@ def repaired(mesh: trimesh.Trimesh) -> tuple[UnitCube, Repair]:
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     cube = area_cube(vertices, faces)
     found = _repaired_in(cube, vertices, faces)
-    if len(found.faces) and np.ptp(found.vertices[found.faces], axis=(0, 1)).max() < SHRUNK:
-        cube = UnitCube.padded(cube.from_unit(found.vertices[np.unique(found.faces)]))
+    used = found.vertices[used_vertices(found.faces, len(found.vertices))]
+    if len(used) and np.ptp(used, axis=0).max() < SHRUNK:
+        cube = UnitCube.padded(cube.from_unit(used))
         found = _repaired_in(cube, vertices, faces)
     return cube, found
 
 
 def area_cube(vertices: Floats, faces: Ints) -> UnitCube:
     """The padded cube about the faces (f, 3) that have area; about all vertices (v, 3) if none has."""
-    used = np.zeros(len(vertices), dtype=bool)
-    used[faces[has_area(vertices, faces)]] = True
+    used = used_vertices(faces[has_area(vertices, faces)], len(vertices))
     return UnitCube.padded(vertices[used] if used.any() else vertices)
 
 
@@ -93,7 +100,7 @@ def _repaired_in(cube: UnitCube, vertices: Floats, faces: Ints) -> Repair:
     """The faces that lie in a cube, repaired in its coordinates."""
     unit = cube.to_unit(vertices)
     inside: Bools = np.all((unit >= 0) & (unit <= 1), axis=1)
-    return repair(unit, faces[inside[faces].all(axis=1)])
+    return repair(unit, faces if inside.all() else faces[inside[faces].all(axis=1)])
 
 
 def repair(vertices: Floats, faces: Ints) -> Repair:
@@ -113,11 +120,13 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
     """
     first, kind = merge_exactly(vertices)
     vertices, faces = vertices[first], kind[faces]
-    whole = have_three_corners(faces)
-    notes = [f"{np.count_nonzero(~whole)} face(s) with under three corners: dropped"] if not whole.all() else []
-    faces = faces[whole]
+    notes = []
+    if not (whole := have_three_corners(faces)).all():
+        notes.append(f"{np.count_nonzero(~whole)} face(s) with under three corners: dropped")
+        faces = faces[whole]
     given, corners, votes, copies = _one_of_each(faces, faces, np.ones(len(faces), np.int64))
     edges = HalfEdges.of(corners, len(vertices))
+    paired = bool((edges.count == 2).all())
     if (edges.count == 1).any():
         near, reach = _near_corners(vertices, edges)
         if (number := np.count_nonzero(near != np.arange(len(near)))) > 0:
@@ -128,7 +137,8 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
             edges = HalfEdges.of(corners, len(vertices))
     if (extra := int(copies.sum()) - len(given)) > 0:
         notes.append(f"{extra} duplicate face(s): each counts once")
-    area, volume = areas(vertices[given]), signed_volumes(vertices, given, 0.5)
+    area = by_batches(areas, vertices, given)
+    volume = by_batches(lambda corners: signed_volumes(*loose(corners), 0.5), vertices, given)
     chosen = orient(edges, corners, vertices, area=area, votes=votes, copies=copies)
     sign, doubtful = chosen.sign, votes == 0
     if (walls := np.count_nonzero((sign == 0) & ~doubtful)) > 0:
@@ -137,7 +147,7 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
     kept = np.flatnonzero(sign)
     parts = _Parts.of(
         vertices,
-        np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1]),
+        _turned(given[kept], sign[kept] < 0),
         part=chosen.body[kept],
         area=area[kept],
         volume=(sign * volume)[kept],
@@ -159,14 +169,22 @@ def repair(vertices: Floats, faces: Ints) -> Repair:
     kept = np.flatnonzero(sign)
     return Repair(
         vertices=vertices,
-        faces=np.ascontiguousarray(np.where(sign[kept, None] > 0, given[kept], given[kept, ::-1])),
+        faces=_turned(given[kept], sign[kept] < 0),
         rim=vertices[np.repeat(edges.ends, np.abs(signed_balance(edges, sign)), axis=0)],
         notes=tuple(notes),
         inside_out=turned > 0.5,
         closed=closed[kept],
+        solid=paired and bool((parts.closed & (np.abs(parts.volume_of) > SLIGHT)).all()),
         one_sided=float(area[kept][chosen.one_sided[kept]].sum() / (area[kept].sum() or 1.0)),
         left_out=left_out,
     )
+
+
+def _turned(faces: Ints, turned: Bools) -> Ints:
+    """New faces (f, 3), some of them (f,) turned round."""
+    faces = faces.copy()
+    faces[turned] = faces[turned, ::-1]
+    return faces
 
 
 def mid_numbers(winding_number: Winding, vertices: Floats, faces: Ints, *, lift: float = LIFT) -> Floats:
@@ -213,18 +231,12 @@ def _one_of_each(given: Ints, corners: Ints, votes: Ints, copies: Ints | None = 
     three = have_three_corners(corners)
     if not three.all():
         given, corners, votes, copies = given[three], corners[three], votes[three], copies[three]
-    ordered = np.sort(corners, axis=1)
-    order = np.lexsort(ordered.T)
-    new = np.ones(len(corners), dtype=bool)
-    new[1:] = (np.diff(ordered[order], axis=0) != 0).any(axis=1)
-    if new.all():
+    if not repeats(corners):
         return given, corners, votes, copies
-    group = np.empty(len(corners), dtype=np.int64)
-    group[order] = np.cumsum(new) - 1
+    first, group = merge_exactly(np.sort(corners, axis=1))
     even = (corners < np.roll(corners, -1, axis=1)).sum(axis=1) == 2  # an even permutation of its sorted corners
     net = np.rint(np.bincount(group, weights=np.where(even, votes, -votes))).astype(np.int64)
-    _, chosen = np.unique(group, return_index=True)
-    chosen.sort()
+    chosen = np.sort(first)
     net = net[group[chosen]]
     wrong = (net != 0) & (even[chosen] != (net > 0))
     total = np.rint(np.bincount(group, weights=copies)).astype(np.int64)[group[chosen]]
@@ -281,11 +293,14 @@ class _Parts:
         cls, vertices: Floats, faces: Ints, *, part: Ints, area: Floats, volume: Floats, votes: Floats, closed: Bools
     ) -> _Parts:
         """Of faces that are kept: the volume under each, its area if it is wound as in the file, less that if not."""
-        _, first, part = np.unique(part, return_index=True, return_inverse=True)
+        known = np.bincount(part) > 0
+        part = (np.cumsum(known) - 1)[part]
+        whole = np.zeros(np.count_nonzero(known), dtype=bool)
+        whole[part] = closed
         area_of, volume_of, margin = (
             np.asarray(np.bincount(part, sizes), dtype=np.float64) for sizes in (area, volume, votes)
         )
-        encloses = closed[first] & (np.abs(volume_of) > FLATTEST * area_of)
+        encloses = whole & (np.abs(volume_of) > FLATTEST * area_of)
         return cls(vertices, faces, part, area, area_of, volume_of, encloses, margin > CLEAR * area_of)
 
     def outward(self) -> tuple[Ints, Bools]:
@@ -325,7 +340,7 @@ class _Parts:
         """
         import igl
 
-        faces = np.where(sign[self.part, None] > 0, self.faces, self.faces[:, ::-1])
+        faces = _turned(self.faces, sign[self.part] < 0)
         tree = fast_winding_number(self.vertices, faces)
         middle: Floats = mid_numbers(lambda points: tree(points, 2.0), self.vertices, faces[chosen])
         middle = middle.reshape(len(sign), -1)

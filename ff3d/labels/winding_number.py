@@ -14,7 +14,7 @@ from ff3d.geometry.arrays import Corners, Floats, Ints, Labels, PointFloats
 from ff3d.geometry.coordinates import MANY, check_points, order_in_space
 from ff3d.geometry.cores import threads
 from ff3d.geometry.surface_cells import INSIDE, UNKNOWN
-from ff3d.geometry.triangles import areas, closing_triangles, loose
+from ff3d.geometry.triangles import areas, by_batches, closing_triangles, loose
 from ff3d.labels.label_grid import CHUNK, PAIRS, Caps, CellGrid
 from ff3d.labels.repair import EXACT_LIFT, SETTLED, fast_winding_number, mid_numbers, repaired
 
@@ -45,6 +45,7 @@ class WindingNumberOracle:
     Barill et al. 2018 (libigl), first coarse, then finer where that is not sure (`CASCADE`), at last the exact sum over
     all faces; and once so many points have been queried that it pays, by look-up in a cell grid, with the same labels.
     Faces are repaired first (`labels.repair`): `notes` says what was done, and `inside_out` if the mesh was turned.
+    solid: whether no face was left out, every edge is of two, and every part encloses a volume by itself.
     """
 
     def __init__(self, mesh: trimesh.Trimesh):
@@ -54,6 +55,7 @@ class WindingNumberOracle:
         self.one_sided, self.left_out = surface.one_sided, surface.left_out
         self._vertices, self._faces, self._rim = surface.vertices, surface.faces, surface.rim
         self._open = ~surface.closed
+        self.solid = surface.solid and len(self._faces) == len(mesh.faces)
         self._queried = 0
 
     @cached_property
@@ -87,7 +89,7 @@ class WindingNumberOracle:
     @cached_property
     def _areas(self) -> Floats:
         """The area of each face."""
-        return areas(self._vertices[self._faces])
+        return by_batches(areas, self._vertices, self._faces)
 
     @property
     def _shares(self) -> Floats:

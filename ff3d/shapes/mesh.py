@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from ff3d.formats import READERS
 from ff3d.formats.polygons import Polygons, clean_polygons
 from ff3d.formats.text import MeshError, reading
-from ff3d.geometry.arrays import Ints
+from ff3d.geometry.arrays import Bools, Floats, Indices, Ints
 from ff3d.geometry.coordinates import box_in_words, groups_apart
 from ff3d.geometry.triangles import (
     HalfEdges,
     areas,
+    by_batches,
     components,
     has_area,
     have_three_corners,
+    loose,
     merge_exactly,
+    merge_in_order,
+    repeats,
     signed_volumes,
+    used_vertices,
 )
 from ff3d.shapes.sources import find_shape
 
@@ -158,28 +163,25 @@ def inspect_mesh(mesh: trimesh.Trimesh) -> MeshReport:
     if not len(faces):
         raise MeshError(f"a mesh without faces cannot be inspected: {len(vertices)} points; ff3d needs faces")
     area = has_area(vertices, faces)
-    used = vertices[np.unique(faces[area] if area.any() else faces)]
+    sized = faces[area] if area.any() and not area.all() else faces
+    used = vertices[used_vertices(sized, len(vertices))]
     low, high = used.min(axis=0), used.max(axis=0)
     size = float((high - low).max()) or 1.0
     middle = low + (high - low) / 2
-    corners = ((vertices[faces[area]] - middle) / size).reshape(-1, 3)  # so that no cube under- or overflows
     spread = np.linalg.eigvalsh(np.cov(((used - middle) / size).T))
 
-    joined = merge_exactly(vertices)[1][faces]
-    solid = joined[have_three_corners(joined)]
-    part = components(*HalfEdges.of(solid, len(vertices)).neighbours, len(solid))
-    counts = np.bincount(part, area[have_three_corners(joined)]) > 0
-    solid = solid[counts[part]] if counts.any() else solid  # without those that only others without area are joined to
-    distinct, _ = merge_exactly(np.sort(solid, axis=1))
-    edges = _count_edges(solid, len(vertices))
+    def volumes(corners: Floats) -> Floats:  # in units of the size, so that no cube under- or overflows
+        return signed_volumes(*loose((corners - middle) / size))
+
+    volume = float(by_batches(volumes, vertices, sized).sum()) * size**3 if area.any() else 0.0
+    joined = merge_in_order(vertices)[1].astype(np.int32)[faces]
+    proper = have_three_corners(joined)
     return MeshReport(
         vertices=len(vertices),
         faces=len(faces),
-        **edges,
-        closed=bool(len(solid)) and not edges["boundary_edges"] and not edges["nonmanifold_edges"],
+        **_count_edges(joined[proper], area[proper], len(vertices)),
         degenerate_faces=int(np.count_nonzero(~area)),
-        duplicate_faces=len(solid) - len(distinct),
-        volume=float(signed_volumes(corners, np.arange(len(corners)).reshape(-1, 3)).sum()) * size**3,
+        volume=volume,
         flat=bool(spread[0] <= 1e-14 * spread[2]),
         bounds=(tuple(low.tolist()), tuple(high.tolist())),
         extents=tuple((high - low).tolist()),
@@ -194,12 +196,12 @@ def parts_apart(mesh: trimesh.Trimesh) -> list[FarPart]:
     over `MOST_APART` groups, there are none.
     """
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-    corners = [vertices[corner] for corner in faces.T]
-    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-    group = groups_apart(low, high)
+    group = groups_apart(vertices, faces) if len(faces) else np.zeros(0, dtype=np.int64)
     count = int(group.max(initial=-1)) + 1
     if not 1 < count <= MOST_APART:
         return []
+    corners = vertices[faces]
+    low, high = corners.min(axis=1), corners.max(axis=1)
     order = np.argsort(group, kind="stable")
     begin = np.searchsorted(group[order], np.arange(count))
     low, high = np.minimum.reduceat(low[order], begin), np.maximum.reduceat(high[order], begin)
@@ -208,7 +210,7 @@ def parts_apart(mesh: trimesh.Trimesh) -> list[FarPart]:
     np.fill_diagonal(between, np.inf)
     nearest, size = between.min(axis=1), (high - low).max(axis=1)
     largest = float((high.max(axis=0) - low.min(axis=0)).max())
-    area = np.bincount(group, areas((np.stack(corners, axis=1) - corners[0][:, None]) / largest))
+    area = np.bincount(group, areas((corners - corners[:, :1]) / largest))
     return [
         FarPart(
             count=int(np.count_nonzero(group == number)),
@@ -234,16 +236,22 @@ def _strays(mesh: trimesh.Trimesh, area: NDArray[np.bool_]) -> tuple[FarPart, ..
     return tuple(parts) if np.ptp(mesh.vertices, axis=0).max() > 2 * np.ptp(inner, axis=0).max() else ()
 
 
-def _count_edges(faces: Ints, num_vertices: int) -> dict[str, int]:
-    """The counts of a MeshReport that come from edges; faces (f, 3) have three distinct vertices each."""
+def _count_edges(faces: Indices, area: Bools, num_vertices: int) -> dict[str, Any]:
+    """What a MeshReport has from edges; faces (f, 3) have three distinct vertices each.  area (f,): whether any."""
     edges = HalfEdges.of(faces, num_vertices)
-    boundary = edges.ends[edges.count == 1]
-    rim, ends = np.unique(boundary, return_inverse=True)
+    part = components(*edges.neighbours, len(faces))
+    sound = np.bincount(part, area) > 0
+    if sound.any() and not sound.all():  # those without area that are joined to none with area
+        return _count_edges(faces[sound[part]], area[sound[part]], num_vertices)
+    alone, crowded = edges.count == 1, edges.count > 2
+    rim, ends = np.unique(edges.ends[alone], return_inverse=True)
     start, end = ends.reshape(-1, 2).T
     return {
-        "parts": int(components(*edges.neighbours, len(faces)).max(initial=-1)) + 1,
+        "parts": len(sound),
+        "closed": len(faces) > 0 and not alone.any() and not crowded.any(),
         "holes": int(components(start, end, len(rim)).max(initial=-1)) + 1,
-        "boundary_edges": len(boundary),
+        "boundary_edges": int(np.count_nonzero(alone)),
         "flipped_edges": int(((edges.count == 2) & (edges.balance != 0)).sum()),
-        "nonmanifold_edges": int((edges.count > 2).sum()),
+        "nonmanifold_edges": int(np.count_nonzero(crowded)),
+        "duplicate_faces": len(faces) - len(merge_exactly(np.sort(faces, axis=1))[0]) if repeats(faces) else 0,
     }

@@ -761,6 +761,12 @@ def test_each_kind_gives_its_shape_or_is_refused_by_its_fault(tmp_path, name, ca
     check(path, right, caplog)
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if name.startswith("a.obj")])
+def test_an_obj_in_blocks_of_a_line_or_two_gives_the_same(tmp_path, name, caplog, monkeypatch):
+    monkeypatch.setattr("ff3d.formats.obj.BLOCK", 20)
+    test_each_kind_gives_its_shape_or_is_refused_by_its_fault(tmp_path, name, caplog)
+
+
 @pytest.mark.parametrize("uri", ["../box.bin", "%2e%2e/box.bin", "a/../../box.bin", "..\\box.bin", "{folder}/box.bin"])
 def test_a_buffer_outside_of_the_folder_is_refused_even_where_it_is_the_right_one(tmp_path, uri):
     for folder in (tmp_path / "meshes", tmp_path / "meshes" / "a"):

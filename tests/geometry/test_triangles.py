@@ -16,6 +16,8 @@ from ff3d.geometry.triangles import (
     cross_products,
     have_three_corners,
     merge_exactly,
+    merge_in_order,
+    order_of_numbers,
     signed_volume,
     signed_volumes,
     sums_by_index,
@@ -81,6 +83,26 @@ def test_rows_are_merged_exactly_when_they_are_equal(faces):
     assert np.array_equal(faces[first][kind], faces)
     assert len(first) == len({tuple(row) for row in faces.tolist()})
     assert all(first[kind[row]] == faces.tolist().index(faces[row].tolist()) for row in range(len(faces)))
+
+
+@given(face_lists, st.sampled_from([np.float32, np.float64]))
+def test_rows_merged_in_order_are_numbered_as_they_come(rows, kind_of_number):
+    rows = rows.astype(kind_of_number)
+    rows[::2] *= -1  # zeros of both signs are equal
+    first, kind = merge_in_order(rows)
+    assert first.tolist() == sorted({rows.tolist().index(row) for row in rows.tolist()})
+    assert [rows.tolist().index(row) for row in rows.tolist()] == first[kind].tolist()
+
+
+def test_a_row_with_nan_is_equal_to_none():
+    first, kind = merge_in_order(np.array([[1.0, 2], [np.nan, 0], [1, 2], [np.nan, 0]]))
+    assert (first.tolist(), kind.tolist()) == ([0, 1, 3], [0, 1, 0, 2])
+
+
+@given(face_lists, st.sampled_from([7, 10**6]))
+def test_counting_gives_the_order_of_sorting(rows, below):
+    if len(rows):
+        assert order_of_numbers(rows.T, below).tolist() == np.lexsort(rows.T).tolist()
 
 
 @given(face_lists)

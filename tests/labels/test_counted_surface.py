@@ -294,7 +294,8 @@ def test_groups_are_those_that_a_gap_parts(seed, gap):
     low = rng.random((50, 3))
     low[25:, seed % 3] += 1 + gap
     high = low + 0.01
-    group = groups_apart(low, high)
+    number = np.arange(len(low))
+    group = groups_apart(np.concatenate([low, high]), np.stack([number, len(low) + number], axis=1))
     first, second = set(group[:25].tolist()), set(group[25:].tolist())
     assert not first & second
     if gap > 1e3:  # in so large a box each is one

@@ -6,6 +6,7 @@ import logging
 import math
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -630,3 +631,14 @@ def test_degenerate_meshes_are_written_without_warnings(tmp_path):
         for ending in (".ply", ".obj", ".stl", ".glb"):
             save_mesh(cube(faces=[*cube().faces, [0, 0, 1]]), tmp_path / f"mesh{ending}")
             assert len(load_mesh(tmp_path / f"mesh{ending}").faces) == 13
+
+
+def test_inspection_takes_few_bytes_a_face():
+    mesh = trimesh.creation.icosphere(subdivisions=6)  # 81,920 faces
+    inspect_mesh(mesh)  # what is imported, and cached, is there then
+    tracemalloc.start()
+    try:
+        inspect_mesh(mesh)
+        assert tracemalloc.get_traced_memory()[1] < 200 * len(mesh.faces)
+    finally:
+        tracemalloc.stop()
