@@ -1,5 +1,6 @@
 """The docs say what is: commands with what they print, files as they are read without ff3d, every public name."""
 
+import ast
 import contextlib
 import importlib.util
 import re
@@ -113,3 +114,20 @@ def test_every_page_is_in_the_navigation_and_links_inside_the_docs_resolve():
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
         for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert target.startswith("http") or (ROOT / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_error_of_the_page_is_one_that_the_code_has():
+    sources = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "ff3d").rglob("*.py")]
+    texts = "\n".join(
+        "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+        if isinstance(node, ast.JoinedStr)
+        else node.value
+        for tree in sources
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    )
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    phrases = [phrase for row in re.findall(r"^\| (`.*?) \|", page, re.M) for phrase in re.findall(r"`(.+?)`", row)]
+    assert len(phrases) > 60
+    for phrase in phrases:
+        assert re.search("\0".join(map(re.escape, re.split(r"\b(?:[NMXY])\b", phrase))), texts), phrase

@@ -1,10 +1,12 @@
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +171,17 @@ def test_a_shard_is_as_webdataset_reads_it(meshes, tmp_path):
     # webdataset: what comes before the first dot is the key, the rest names the part; the parts of a key are neighbours
     keys = [name.split(".", 1) for name in names]
     assert keys == [[key, part] for key in ("a_1", "b", "d", "e") for part in ("points.npz", "pointcloud.npz")]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 1000)])
+def test_a_shard_that_is_missing_or_cut_short_is_made_again_and_no_other(meshes, tmp_path, harm):
+    rows = prepare(meshes[:4], tmp_path, 300, shards=2)
+    first, second = (tmp_path / f"train-00000{number}.tar" for number in range(2))
+    data, stamp = first.read_bytes(), second.stat().st_mtime_ns
+    harm(first)
+    assert prepare(meshes[:4], tmp_path, 300, shards=2) == rows
+    assert first.read_bytes() == data
+    assert second.stat().st_mtime_ns == stamp
 
 
 def test_keys_that_differ_by_a_dot_alone_stay_apart_in_a_shard(tmp_path):
