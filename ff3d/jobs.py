@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from ff3d.checks import one_line
 from ff3d.files import append_row, read_rows
 from ff3d.geometry.cores import configure_process, threads
 from ff3d.progress import block_signals
@@ -139,7 +140,7 @@ def on_cluster(
 
     In the order in which they come.
     address: of the cluster, "auto" for the one around, "local" for one on this machine.
-    Raises ValueError if the package ray is missing.
+    Raises ValueError if the package ray is missing, or no cluster answers.
     """
     if address == "local":  # read when ray is imported: then its ports are on loopback
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -147,12 +148,15 @@ def on_cluster(
         import ray
     except ImportError:
         raise ValueError("--ray needs the package ray: pip install 'ff3d[ray]'") from None
-    ray.init(
-        address=None if address == "local" else address,
-        include_dashboard=False,
-        log_to_driver=False,
-        ignore_reinit_error=True,
-    )
+    try:
+        ray.init(
+            address=None if address == "local" else address,
+            include_dashboard=False,
+            log_to_driver=False,
+            ignore_reinit_error=True,
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"--ray {address}: no cluster there ({one_line(error)}); start one, or give local") from error
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_call)
     waiting = iter(enumerate(items))
     pending: dict[Any, int] = {}
@@ -172,7 +176,7 @@ def on_cluster(
 
 def cluster_failure(error: BaseException) -> str:
     """Why a cluster did not do a job."""
-    return f"the cluster could not do it: {str(error).splitlines()[0]}"
+    return f"the cluster could not do it: {one_line(getattr(error, 'cause', None) or error)}"
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Any:

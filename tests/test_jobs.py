@@ -1,0 +1,65 @@
+"""A Ray cluster on a bad day: what it listens at, jobs that raise, results that do not fit, no cluster at all."""
+
+import numpy as np
+import psutil
+import pytest
+
+from ff3d.jobs import cluster_failure, on_cluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the cluster's own
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """A cluster as `--ray local` starts one, with an object store of the least size that cannot grow."""
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    ray.init(
+        num_cpus=1,
+        object_store_memory=80 * 10**6,
+        include_dashboard=False,
+        log_to_driver=False,
+        _system_config={"automatic_object_spilling_enabled": False},
+    )
+    yield ray
+    ray.shutdown()
+
+
+def outcomes(function, items):
+    found = dict(on_cluster(function, items, "local"))
+    return [found[number] for number in range(len(items))]
+
+
+def test_a_cluster_of_this_machine_listens_at_loopback_alone(ray):
+    assert outcomes(lambda number: number + 1, [1, 2]) == [2, 3]
+    family = psutil.Process().children(recursive=True)
+    listening = [it for child in family for it in child.net_connections() if it.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {it.laddr.ip for it in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_a_job_that_raises_is_an_error_of_one_line_and_the_next_is_done(ray):
+    def job(number):
+        if number == 1:
+            raise OSError(f"the address is gone\n{'!' * 1000}")
+        return number
+
+    one, error, three = outcomes(job, [0, 1, 2])
+    assert (one, three) == (0, 2)
+    said = cluster_failure(error)
+    assert said.startswith("the cluster could not do it: the address is gone")
+    assert "\n" not in said
+    assert len(said) < 400
+
+
+def test_a_result_that_the_object_store_has_no_room_for_is_an_error_and_the_next_is_done(ray):
+    error, rows = outcomes(lambda size: np.zeros(size, dtype=np.uint8), [300 * 10**6, 10])
+    assert "the cluster could not do it: " in cluster_failure(error)
+    assert "\n" not in cluster_failure(error)
+    assert len(rows) == 10
+
+
+def test_where_no_cluster_answers_one_line_says_so(ray):
+    ray.shutdown()
+    with pytest.raises(ValueError, match="no cluster") as caught:
+        next(on_cluster(len, ["a"], "auto"))
+    assert "\n" not in str(caught.value)
