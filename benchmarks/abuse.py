@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Damaged and hostile files to every reader: each load gives a result or one clear line, without a warning, soon.
 
-    benchmarks/abuse.py [--seconds 60] [--processes 2] [--seed 0] [--readers field row ...] [--one field:17]
+    benchmarks/abuse.py [--seconds 60] [--loads N] [--processes 2] [--seed 0] [--readers field row ...] [--log FILE]
+        [--one field:17]
 
 Each reader gets mutations of small sound files that are made here: files cut short, other bytes, other numbers in the
 text, and of JSON, also within safetensors, other values in any place. A mutation is a function of its number, so that
@@ -9,7 +10,8 @@ text, and of JSON, also within safetensors, other values in any place. A mutatio
 
 A fault is a process that dies, an exception that is not documented (ValueError, OSError, FitError, MemoryError), a
 message of more than one line or 500 characters, a warning, more than 5 s, or a process that grows by more than 1 GB.
-The exit code is 1 if there is any.
+The exit code is 1 if there is any. --log takes a line for each batch; given again, the batches that it has are counted,
+and the next ones done.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SECONDS, KILOBYTES, LONGEST = 5.0, 10**6, 500
-BATCH = 200
+BATCH, SHOWN = 200, 5  # loads of a turn; of its faults, those that are told
 NUMBERS = [b"1000000000000", b"4294967295", b"-1", b"99999999999999999999999", b"nan", b"1e400", b"0", b"9" * 5000]
 VALUES: list[Any] = [None, True, -1, 0, 2**70, 1e308, "", "../../evil", "x" * 1000, [], {}, [[]], {"a": 1}, [1, "a"]]
 TINY: dict[str, Any] = {
@@ -64,11 +66,15 @@ class Reader(NamedTuple):
 def readers(place: str) -> dict[str, Reader]:
     """Every reader, with a small sound file; what they need beside it lies in a folder in `place`."""
     import trimesh
-    from safetensors import safe_open
+    from PIL import Image
 
+    from ff3d.datasets.config import make_sets_config
+    from ff3d.datasets.prepare import ROWS as PREPARED
+    from ff3d.datasets.prepare import prepare
     from ff3d.fields.checkpoint import Checkpoint
     from ff3d.fields.field import OccupancyField, load_field
     from ff3d.fields.optimise import Adam
+    from ff3d.files import read_rows
     from ff3d.formats.writers import WRITERS, save_mesh
     from ff3d.labels.oracles import make_oracle
     from ff3d.points.label_files import label_file
@@ -77,9 +83,12 @@ def readers(place: str) -> dict[str, Reader]:
     from ff3d.settings import make_config
     from ff3d.shapes.mesh import load_mesh
     from ff3d.shapes.point_cloud import load_points
+    from ff3d.shapes.sources import find_shapes
     from ff3d.studies.plan import PLAN, make_plan, matches_plan, provenance, read_plan, read_tuned
     from ff3d.studies.study import run_study
     from ff3d.studies.task import Row
+    from ff3d.theory.pictures import load_picture
+    from ff3d.viewer.items import load_items
 
     folder = Path(tempfile.mkdtemp(dir=place))
     ball = trimesh.creation.icosphere(1)
@@ -153,8 +162,14 @@ def readers(place: str) -> dict[str, Reader]:
     found.append(Reader("plan.yaml", text.encode(), read_plan))
     entries = {"meshes": [str(folder / "mesh.ply")], "mappings": ["none"], "seeds": [0], "steps": 9, "resolution": 8}
     found.append(Reader("plan.yml", json.dumps(entries | {"vary": {"scale": [3]}}).encode(), read_plan, "json"))
-    with safe_open(run.field_path, framework="pt") as file:
-        assert file.metadata()
+    prepare([folder / "mesh.ply"], folder / "set", make_sets_config("ff3d", points=64))
+    found.append(Reader(PREPARED, (folder / "set" / PREPARED).read_bytes(), read_rows))
+    found.append(Reader("set.npz", (folder / "set/mesh.npz").read_bytes(), lambda path: load_items([path])))
+    names = f"# two\n{folder / 'mesh.ply'}\n{folder / 'ball.obj'}\n"
+    found.append(Reader("meshes.lst", names.encode(), lambda path: find_shapes([path])))
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(stream, "png")
+    found.append(Reader("picture.png", stream.getvalue(), load_picture))
     return {reader.name: reader for reader in found}
 
 
@@ -226,12 +241,12 @@ def _other_tensors(data: bytes, rng: np.random.Generator) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(body)
 
 
-def load(reader: Reader, number: int, folder: Path) -> str:
-    """Load one mutation: "read", "refused", or the fault in words."""
+def loaded(reader: Reader, data: bytes, folder: Path) -> str:
+    """Load a file of such bytes: "read", "refused", or the fault in words."""
     from ff3d.fields.checkpoint import FitError
 
     path = folder / reader.name
-    path.write_bytes(mutated(reader, number))
+    path.write_bytes(data)
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome = "read"
     try:
@@ -251,21 +266,22 @@ def load(reader: Reader, number: int, folder: Path) -> str:
     return outcome
 
 
-def batch(name: str, numbers: range, place: str) -> tuple[str, Counter[str], dict[int, str], float]:
-    """Loads of one reader: how many came out how, the faults by their numbers, and the slowest load's seconds."""
-    reader, counts, faults, slowest = readers(place)[name], Counter[str](), {}, 0.0
+def batch(name: str, numbers: range, place: str) -> dict[str, Any]:
+    """Loads of one reader: how many came out how, the first faults by their numbers, and the slowest load's seconds."""
+    reader, counts, faults, slowest = readers(place)[name], Counter[str](), dict[int, str](), 0.0
     with tempfile.TemporaryDirectory(dir=place) as folder:
         for number in numbers:
             begun = time.perf_counter()
-            outcome = load(reader, number, Path(folder))
+            outcome = loaded(reader, mutated(reader, number), Path(folder))
             slowest = max(slowest, time.perf_counter() - begun)
             counts[outcome if outcome in ("read", "refused") else "fault"] += 1
-            if outcome not in ("read", "refused"):
+            if outcome not in ("read", "refused") and len(faults) < SHOWN:
                 faults[number] = outcome
-    return name, counts, faults, slowest
+    return {**counts, "faults": faults, "slowest": slowest}
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """One thread, and no notes on standard error."""
     import logging
     import os
 
@@ -280,10 +296,12 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the first mutation: others with each million")
     parser.add_argument("--readers", nargs="+", default=[])
+    parser.add_argument("--loads", type=int, default=10**9)
+    parser.add_argument("--log", type=Path)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--one", help="READER:NUMBER, a mutation to load again")
     given = parser.parse_args()
-    _quiet()
+    quiet()
     with tempfile.TemporaryDirectory(prefix="ff3d-abuse-") as place:
         return _one(given.one, place) if given.one else _many(given, place)
 
@@ -304,43 +322,47 @@ def _many(given: argparse.Namespace, place: str) -> int:
     from pebble import ProcessExpired, ProcessPool
 
     names = given.readers or list(readers(place))
-    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    faults: dict[str, dict[int, str]] = {name: {} for name in names}
-    slowest = dict.fromkeys(names, 0.0)
-    end, turn = time.monotonic() + given.seconds, 0
+    rows: list[dict[str, Any]] = []
+    if given.log and given.log.exists():
+        rows = [json.loads(line) for line in given.log.read_text().splitlines()]
+    turn, last = len(rows), len(rows) + -(-given.loads // given.batch)
+    end = time.monotonic() + given.seconds
     context = multiprocessing.get_context("forkserver")
-    with ProcessPool(given.processes, initializer=_quiet, context=context) as pool:
+    with ProcessPool(given.processes, initializer=quiet, context=context) as pool:
         waiting: dict[Future[Any], tuple[str, range]] = {}
-        while waiting or time.monotonic() < end:
-            while len(waiting) < given.processes and time.monotonic() < end:
-                name = names[turn % len(names)]
+        while True:
+            while len(waiting) < given.processes and time.monotonic() < end and turn < last:
                 start = given.seed * 10**6 + turn // len(names) * given.batch
-                turn += 1
-                job = name, range(start, start + given.batch)
+                job = names[turn % len(names)], range(start, start + given.batch)
                 waiting[pool.schedule(batch, (*job, place), timeout=120 + SECONDS * given.batch)] = job
-            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
+                turn += 1
+            if not waiting:
+                break
+            for future in wait(waiting, return_when=FIRST_COMPLETED)[0]:
                 name, numbers = waiting.pop(future)
                 try:
-                    _, counted, found, seconds = future.result()
+                    row = future.result()
                 except (ProcessExpired, TimeoutError) as error:
-                    counted, seconds = Counter(fault=1), 0.0
-                    found = {numbers.start: f"one of {given.batch}: {type(error).__name__}"}
-                counts[name] += counted
-                faults[name] |= found
-                slowest[name] = max(slowest[name], seconds)
+                    row = {"fault": 1, "faults": {numbers.start: f"one of {given.batch}: {type(error).__name__}"}}
+                rows.append({"reader": name, "read": 0, "refused": 0, "fault": 0, "slowest": 0.0} | row)
+                if given.log:
+                    with given.log.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+    show(rows)
+    return int(any(row["fault"] for row in rows))
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a row for each reader, and what was wrong."""
     print(f"| {'reader':22} | loads | read | refused | faults | slowest s |\n|---|---:|---:|---:|---:|---:|")
-    for name, found in counts.items():
-        print(
-            f"| {name:22} | {found.total():,} | {found['read']:,} | {found['refused']:,} | {found['fault']:,} "
-            f"| {slowest[name]:.2f} |"
-        )
-    total = sum(counts.values(), Counter[str]())
-    print(f"| {'all':22} | {total.total():,} | {total['read']:,} | {total['refused']:,} | {total['fault']:,} | |")
-    for name, wrong in faults.items():
-        for number, fault in list(wrong.items())[:5]:
-            print(f"{name}:{number}: {fault}")
-    return int(total["fault"] > 0)
+    for name in [*dict.fromkeys(row["reader"] for row in rows), "all"]:
+        of_reader = [row for row in rows if name in (row["reader"], "all")]
+        counts = [sum(row[outcome] for row in of_reader) for outcome in ("read", "refused", "fault")]
+        cells = " | ".join(f"{count:,}" for count in (sum(counts), *counts))
+        print(f"| {name:22} | {cells} | {max((row['slowest'] for row in of_reader), default=0.0):.2f} |")
+    for row in rows:
+        for number, fault in row["faults"].items():
+            print(f"{row['reader']}:{number}: {fault}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ff3d.cli.main import all_commands
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -66,3 +68,9 @@ def test_files_of_releases_have_the_same_figures():
     files = sorted((ROOT / "benchmarks/releases").glob("*.json"))
     assert files
     assert len({tuple(json.loads(path.read_text())["figures"]) for path in files}) == 1
+
+
+def test_every_command_that_writes_is_ended_at_random(tmp_path):
+    kills = script(ROOT / "benchmarks/kills.py")
+    ended = {arguments[0] for arguments in kills.commands(tmp_path).values()}
+    assert ended | kills.WITHOUT_RESULTS == set(all_commands())
