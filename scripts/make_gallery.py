@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import ff3d
+from ff3d.fields.config import MappingName
+from ff3d.theory.images import to_bytes
 
 OUT = Path(__file__).parents[1] / "docs/gallery"
 PANEL = 300
@@ -75,7 +77,16 @@ def sharp() -> dict[str, Picture]:
     }
 
 
-PICTURES = {"samples": samples, "steps": steps, "sharp": sharp}
+def mappings() -> dict[str, Picture]:
+    """The same network, for as long, under four mappings of a picture's coordinates."""
+    small: dict[str, Any] = {"width": 128, "batch_size": 4096, "seed": 0}
+    names: tuple[MappingName, ...] = ("none", "positional", "gaussian", "hash")
+    fits = {name: ff3d.fit_image("astronaut", name, size=PANEL, steps=200, **small) for name in names}
+    shown = {f"{name}, {fit.to_json()['psnr_test']:.1f} dB": fit.snapshots[-1].pixels for name, fit in fits.items()}
+    return {"the picture": to_bytes(fits["none"].picture.pixels)} | shown
+
+
+PICTURES = {"samples": samples, "steps": steps, "sharp": sharp, "mappings": mappings}
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or PICTURES:

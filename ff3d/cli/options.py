@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -35,6 +36,21 @@ ShapeName = Annotated[
 OracleName = Literal["auto", "winding", "rays", "open3d", "warp"]
 Output = Annotated[Path | None, arg(aliases=["-o"])]
 Settings = Annotated[FitSettings, arg(name="")]
+
+
+@dataclass
+class PageOptions:
+    """Where a page in the browser is served."""
+
+    host: str = "127.0.0.1"
+    """address of the page (view, --watch); others than 127.0.0.1 let other machines see it"""
+    port: int = 8080
+    """the page's port, or the next one that is free; 0: any"""
+    no_open: bool = False
+    """open no browser, where there is a display"""
+
+
+ServedPage = Annotated[PageOptions, arg(name="")]
 
 
 def load_field_of(run: Path, device: str) -> OccupancyField | LatticeField:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
-from ff3d.cli.options import ManyMeshes, Settings, ShapeName, number_or_text, say, typed_command
+from ff3d.cli.options import (
+    ManyMeshes,
+    PageOptions,
+    ServedPage,
+    Settings,
+    ShapeName,
+    number_or_text,
+    say,
+    typed_command,
+)
 from ff3d.cli.settings import given
 from ff3d.fields.config import COMPARED, PAPER_MAPPINGS, MappingName
 from ff3d.progress import Interrupt
@@ -70,10 +79,7 @@ class CompareCommand:
     """results folder; the same command again resumes it (default: runs/MESH)"""
     watch: bool = False
     """show the shapes as they form, side by side in the browser, with curves"""
-    host: str = "127.0.0.1"
-    """of --watch: the address to listen at; others than 127.0.0.1 let other machines see it"""
-    port: int = 8080
-    """of --watch: the first port to try; 0: any"""
+    page: ServedPage = field(default_factory=PageOptions)
     force: bool = False
     """replace files that ff3d has not made"""
 
@@ -98,8 +104,8 @@ class CompareCommand:
         from ff3d.viewer.watching import Watch
 
         surface = reference(plan.meshes[0]).surface
-        with closing(Watch(surface, plan.variants, host=self.host, port=self.port)) as watch:
-            watch.announce(say)
+        with closing(Watch(surface, plan.variants, host=self.page.host, port=self.page.port)) as watch:
+            watch.announce(say, browser=not self.page.no_open)
             code = _study(plan, str(folder), Executor(0), force=self.force, watch=watch)
             watch.linger(say)
         return code

@@ -7,7 +7,7 @@ import logging
 import shlex
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -16,7 +16,9 @@ from tyro.conf import Positional, arg
 from ff3d.checks import check_seed
 from ff3d.cli.options import (
     Output,
+    PageOptions,
     RunName,
+    ServedPage,
     Settings,
     ShapeName,
     bytes_of,
@@ -54,10 +56,7 @@ class FitCommand:
     """run folder; the same command again resumes an unfinished fit (default: runs/MESH-MAPPING)"""
     watch: bool = False
     """show the shape as it forms, in the browser, with curves; it can be stopped there"""
-    host: str = "127.0.0.1"
-    """of --watch: the address to listen at; others than 127.0.0.1 let other machines see it"""
-    port: int = 8080
-    """of --watch: the first port to try; 0: any"""
+    page: ServedPage = field(default_factory=PageOptions)
     tensorboard: bool = False
     """write loss, scores, pictures and the mesh for TensorBoard, into RUN/tensorboard"""
     film: Path | None = None
@@ -138,8 +137,8 @@ class FitCommand:
         from ff3d.viewer.watching import Watch
 
         name = config.mapping.name
-        watch = stack.enter_context(closing(Watch(surface, [name], host=self.host, port=self.port)))
-        watch.announce(say)
+        watch = stack.enter_context(closing(Watch(surface, [name], host=self.page.host, port=self.page.port)))
+        watch.announce(say, browser=not self.page.no_open)
         return watch.begin(name, config)
 
     def _say(self, fit: Fit, folder: Path) -> int:
@@ -298,12 +297,7 @@ class ViewCommand:
     """grid cells along the longest side of a field's surface"""
     up: Literal["y", "z"] = "y"
     """the axis that points up"""
-    host: str = "127.0.0.1"
-    """the address to listen at; others than 127.0.0.1 let other machines see it"""
-    port: int = 8080
-    """the first port to try; 0: any"""
-    no_open: bool = False
-    """open no browser, where there is a display"""
+    page: ServedPage = field(default_factory=PageOptions)
     device: str = "auto"
     """auto, cpu, cuda or mps"""
 
@@ -317,9 +311,12 @@ class ViewCommand:
         from ff3d.viewer.items import load_items
 
         items = load_items(self.paths, resolution=self.resolution, device=self.device)
-        with closing(Gallery(items, host=self.host, port=self.port, up=self.up)) as gallery, Interrupt() as interrupt:
+        with (
+            closing(Gallery(items, host=self.page.host, port=self.page.port, up=self.up)) as gallery,
+            Interrupt() as interrupt,
+        ):
             say(f"{len(items)} shown at {gallery.address}   (Ctrl-C ends it)")
-            if not self.no_open:
+            if not self.page.no_open:
                 open_browser(gallery.address)
             while not interrupt.signal:
                 time.sleep(0.1)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
 from ff3d.checks import check_seed
-from ff3d.cli.options import bytes_of, say, typed_command
+from ff3d.cli.options import PageOptions, ServedPage, bytes_of, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.files import check_folder, check_unmade, is_marked, locked
 from ff3d.progress import Interrupt
+
+if TYPE_CHECKING:
+    from ff3d.viewer.watching import ImageWatch
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
@@ -139,6 +143,9 @@ class ImageCommand:
     """gigabytes that may be used (default: what is available)"""
     out: Path | None = None
     """results folder (default: runs/PICTURE-image)"""
+    watch: bool = False
+    """show the picture as it forms under each mapping, in the browser, with curves; it can be stopped there"""
+    page: ServedPage = field(default_factory=PageOptions)
     force: bool = False
     """replace files that ff3d has not made"""
 
@@ -149,6 +156,10 @@ class ImageCommand:
         from ff3d.theory.pictures import load_picture
         from ff3d.views.theory import image_rows, write_image_report
 
+        if self.watch:
+            from ff3d.viewer.page import check_viser
+
+            check_viser("ff3d image --watch")
         memory = bytes_of(self.max_memory) or available_memory()
         picture = load_picture(self.picture, max_memory=memory)
         check_seed(self.seed)
@@ -159,32 +170,45 @@ class ImageCommand:
         def save(fits: list[ImageFit]) -> None:
             write_image_report(fits, folder, command=command, kind=self.kind, page=False)
 
-        with locked(folder):
-            fits = fit_images(
-                picture,
-                self.mappings,
-                self.scales,
-                preset=self.preset,
-                kind=self.kind,
-                steps=self.steps,
-                seconds=self.seconds,
-                size=self.size,
-                precision=self.precision,
-                seed=self.seed,
-                device=self.device,
-                max_memory=memory,
-                on_fit=save,
-                progress_bar=True,
-            )
-            page = write_image_report(fits, folder, command=command, kind=self.kind)
-        for note in fits[0].picture.notes:
-            say(note)
-        say("\n" + image_rows(fits) + "\n")
-        interrupted = fits[-1].progress.interrupted
-        if interrupted:
-            say("interrupted; what is done so far is saved")
-        say(f"results: {folder}   report: {page}")
-        return 128 + Interrupt.last if interrupted else 0
+        with ExitStack() as stack:
+            watch = self._watch(stack) if self.watch else None
+            with locked(folder):
+                fits = fit_images(
+                    picture,
+                    self.mappings,
+                    self.scales,
+                    preset=self.preset,
+                    kind=self.kind,
+                    steps=self.steps,
+                    seconds=self.seconds,
+                    size=self.size,
+                    precision=self.precision,
+                    seed=self.seed,
+                    device=self.device,
+                    max_memory=memory,
+                    on_fit=save,
+                    progress_bar=True,
+                    observer=watch,
+                )
+                page = write_image_report(fits, folder, command=command, kind=self.kind)
+            for note in fits[0].picture.notes:
+                say(note)
+            say("\n" + image_rows(fits) + "\n")
+            end = fits[-1].progress
+            if end.interrupted:
+                say("interrupted; what is done so far is saved")
+            say(f"results: {folder}   report: {page}")
+            if watch:
+                watch.linger(say)
+        return 128 + end.signal if end.signal else 0
+
+    def _watch(self, stack: ExitStack) -> ImageWatch:
+        """The page of the fits, closed with the stack."""
+        from ff3d.viewer.watching import ImageWatch
+
+        watch = stack.enter_context(closing(ImageWatch(host=self.page.host, port=self.page.port)))
+        watch.announce(say, browser=not self.page.no_open)
+        return watch
 
 
 @dataclass

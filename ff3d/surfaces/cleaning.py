@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2**18  # points evaluated at a time
 FLAT = 1e-12  # of the square of a face's longest side: twice its area, below which it is degenerate
+AGGRESSIONS = (7, 6, 5)  # of fast-simplification, its usual one first: what one tears, another may leave closed
 
 log = logging.getLogger("ff3d")
 
@@ -94,9 +95,10 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
     mesh: closed, edge-manifold, outward.  Give one of
     faces: about how many to keep, at least 4; no more are returned, unless the topology needs them.
     error: how far the surface may move, in the mesh's units.
-    To a count by fast-simplification (quadrics: Garland and Heckbert 1997). If its result is not closed,
-    edge-manifold, free of degenerate faces and of positive volume, then by manifold3d, whose collapses keep the
-    surface a manifold; to an error always by manifold3d. Returns the mesh itself if it is small enough.
+    To a count by fast-simplification (quadrics: Garland and Heckbert 1997). If none of its results, at several
+    aggressions, is closed, edge-manifold, free of degenerate faces and of positive volume, then by manifold3d, whose
+    collapses keep the surface a manifold; to an error always by manifold3d. Returns the mesh itself if it is
+    small enough.
 
     Raises ValueError unless exactly one of the two is given and usable; CleaningError if the mesh is not closed to
     begin with or no valid result is found.
@@ -121,12 +123,13 @@ def simplify(mesh: trimesh.Trimesh, *, faces: int | None = None, error: float | 
     assert faces is not None
     import fast_simplification
 
-    found = fast_simplification.simplify(unit, triangles.astype(np.int32), target_count=faces)
-    result = _compact(np.asarray(found[0], dtype=np.float64), np.asarray(found[1], dtype=np.int64))
-    if fault := _fault(*result):
-        log.info("fast-simplification left %s: manifold3d simplifies instead", fault)
-        result = _to_count(unit, triangles, faces)
-    return _restored(*result, middle, size)
+    for aggression in AGGRESSIONS:
+        found = fast_simplification.simplify(unit, triangles.astype(np.int32), target_count=faces, agg=aggression)
+        result = _compact(np.asarray(found[0], dtype=np.float64), np.asarray(found[1], dtype=np.int64))
+        if not (fault := _fault(*result)):
+            return _restored(*result, middle, size)
+    log.info("fast-simplification left %s: manifold3d simplifies instead", fault)
+    return _restored(*_to_count(unit, triangles, faces), middle, size)
 
 
 def smooth_normals(
@@ -250,7 +253,10 @@ def _to_count(vertices: Floats, faces: Ints, count: int) -> tuple[Floats, Ints]:
             high = middle
             best = result if not _fault(*result) else best
     if best is None:
-        raise CleaningError(f"no valid mesh of at most {count} faces is found; allow more")
+        parts = len(_parts(vertices, faces)[1])
+        raise CleaningError(
+            f"no valid mesh of at most {count} faces is found, of {parts} parts; allow more, or drop floaters first"
+        )
     return best
 
 

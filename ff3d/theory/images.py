@@ -76,6 +76,25 @@ class ImageConfig:
     def __post_init__(self) -> None:
         check_settings(self, positive=("size", "batch_size", "learning_rate"))
 
+    @property
+    def title(self) -> str:
+        """The mapping, with its scale."""
+        return self.mapping.name + (f" {self.mapping.scale:g}" if self.mapping.scale else "")
+
+
+class ImageObserver:
+    """What is told how fits to a picture go; a subclass shows it."""
+
+    def begin(self, truth: Picture, config: ImageConfig) -> None:
+        """A fit begins, to the picture as it is fitted."""
+
+    def paused(self, network: Network, progress: Progress) -> bool:
+        """Between two steps, four times a second, on the budget's time; True ends the fit as Ctrl-C does."""
+        return False
+
+    def evaluated(self, pixels: NDArray[np.uint8], progress: Progress) -> None:
+        """The picture (h, w, 3) after each evaluation, the last row of `progress.history`; not on the budget's time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
@@ -108,7 +127,7 @@ class ImageFit:
     @property
     def title(self) -> str:
         """The mapping, with its scale."""
-        return self.config.mapping.name + (f" {self.scale:g}" if self.scale else "")
+        return self.config.title
 
     def to_json(self) -> dict[str, Any]:
         """A row: settings, scores at the end, and at each moment."""
@@ -228,6 +247,7 @@ def fit_image(
     kind: Kind = "auto",
     max_memory: int | None = None,
     progress_bar: bool = False,
+    observer: ImageObserver | None = None,
     **settings: Any,
 ) -> ImageFit:
     """Fit a network to a picture: `ff3d.fit_image("astronaut", "gaussian", scale=10, steps=2000)`.
@@ -235,7 +255,7 @@ def fit_image(
     picture: what `load_picture` takes.  mapping: any but planes; by default gaussian, and lecture under that preset.
     preset and settings: those of `image_config`.  kind: which of the paper's two sets a picture is like, whose settings
     `paper` takes; auto: text for ff3d's own text.
-    max_memory: bytes; by default what is available. Compared before the work begins.
+    max_memory: bytes; by default what is available. Compared before the work begins.  observer: see `ImageObserver`.
     Raises PictureError for a picture that cannot be used, ValueError for settings, FitError if the loss diverges.
     """
     available = _available_memory() if max_memory is None else max_memory
@@ -263,6 +283,8 @@ def fit_image(
     ).to(device)
     pixels, optimiser = _training_pixels(truth.pixels, config)
     snapshots: list[Snapshot] = []
+    watching = observer or ImageObserver()
+    watching.begin(truth, config)
 
     def evaluate() -> dict[str, float]:
         pixels = predict(network, (height, width))
@@ -280,11 +302,13 @@ def fit_image(
         loss=half_square,
         evaluate=evaluate,
         evaluations=MOMENTS,
+        on_evaluation=lambda progress: watching.evaluated(snapshots[-1].pixels, progress),
+        on_pause=lambda progress: watching.paused(network, progress),
         title=config.mapping.name if progress_bar else "",
     )
     if not progress.finished:
-        evaluate()
-        progress.record(optimiser.batch_size, {})
+        progress.record(optimiser.batch_size, evaluate())
+        watching.evaluated(snapshots[-1].pixels, progress)
     taken = [
         replace(it, row={"step": at["step"], "seconds": at["seconds"], "loss": at["loss"]} | it.row)
         for it, at in zip(snapshots, progress.history, strict=True)

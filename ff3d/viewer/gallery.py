@@ -342,7 +342,8 @@ class Gallery:
         client.send_file_download("ff3d.png", data.getvalue(), save_immediately=True)
 
 
-# For a plane across each axis: which ways its columns and rows run, and the rotation of viser's picture that does so.
+# For a plane across each axis: which ways its columns and rows run, and the rotation of a picture that does so: in
+# viser its rows run along y.
 PLANES = (
     ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0)),
     ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
@@ -359,8 +360,7 @@ def _quaternion(columns: Floats) -> Floats:
 
 
 TURNS = [
-    _quaternion(np.stack([np.array(right), -np.array(down), np.cross(right, -np.array(down))], axis=1))
-    for right, down in PLANES
+    _quaternion(np.stack([np.array(right), np.array(down), np.cross(right, down)], axis=1)) for right, down in PLANES
 ]
 
 

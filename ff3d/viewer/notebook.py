@@ -1,8 +1,9 @@
-"""What a notebook shows of a result that is the last line of a cell: a picture, and its numbers in a table."""
+"""What a notebook shows of a result that is the last line of a cell: the shape in 3D or a picture, and its numbers."""
 
 from __future__ import annotations
 
 import html
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ff3d.views.rendering import Picture
 
 PICTURE, CELLS = 320, 96  # pixels; cells along the longest side of a field's surface
+STUDY = 560  # pixels, the height of what shows the meshes of a study
 
 
 def register(shell: Any) -> None:
@@ -30,7 +32,7 @@ def register(shell: Any) -> None:
 
 
 def field_html(field: OccupancyField | LatticeField) -> str:
-    """A field: its surface, its mapping, how many numbers it is made of, and its box."""
+    """A field: its surface in 3D, its mapping, how many numbers it is made of, and its box."""
     from ff3d.fields.field import LatticeField
     from ff3d.surfaces.grid_levels import ExtractionError
 
@@ -43,28 +45,32 @@ def field_html(field: OccupancyField | LatticeField) -> str:
         "of": field.source.get("name", ""),
     }
     try:
-        return _picture_of(field.extract_mesh(CELLS)) + _table(rows)
+        return _shape(field.extract_mesh(CELLS)) + _table(rows)
     except ExtractionError:
         return _table(rows | {"surface": "none: it is inside nowhere"})
 
 
 def mesh_html(mesh: trimesh.Trimesh) -> str:
-    """A mesh: as lit clay, its faces, whether it is closed, and its volume."""
+    """A mesh: in 3D, its faces, whether it is closed, and its volume."""
     rows = {"mesh": f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"}
     if not len(mesh.faces):
         return _table(rows)
     closed = bool(mesh.is_watertight)
     rows |= {"closed": "yes" if closed else "no", "box": _box(mesh.bounds)}
-    return _picture_of(mesh) + _table(rows | ({"volume": f"{mesh.volume:.6g}"} if closed else {}))
+    return _shape(mesh) + _table(rows | ({"volume": f"{mesh.volume:.6g}"} if closed else {}))
 
 
 def study_html(study: Study) -> str:
-    """A study: its table, what failed, and the pictures of its report, if that was written."""
+    """A study: its table, what failed, its meshes in 3D, and the pictures of its report, if that was written."""
+    from ff3d.views.html import study_cell
     from ff3d.views.tables import text_table
 
     text = f"<pre>{html.escape(f'{study.plan}')}\n\n{html.escape(text_table(study))}</pre>"
     failed = [f"{row.mesh}, {row.arm}, seed {row.seed} failed: {row.failure}" for row in study.rows if row.failure]
     text += "".join(f"<div>{html.escape(line)}</div>" for line in failed)
+    with suppress(OSError, ValueError):  # its meshes are no longer there
+        if document := study_cell(study):
+            text += _frame(document, f"width: 100%; height: {STUDY}px")
     files = [study.folder / f"{mesh}.png" for mesh in study.meshes]
     return text + "".join(_image(file.read_bytes()) for file in files if file.exists())
 
@@ -84,11 +90,22 @@ def image_html(fit: ImageFit) -> str:
     return _image(_png(picture)) + _table(texts)
 
 
-def _picture_of(mesh: trimesh.Trimesh) -> str:
+def _shape(mesh: trimesh.Trimesh) -> str:
+    """A view in 3D over a picture, which is seen where a notebook shows no frames, or a browser has no WebGL."""
+    from ff3d.views.html import mesh_cell
     from ff3d.views.rendering import default_camera, render
 
     size = (PICTURE, PICTURE)
-    return _image(_png(render(mesh, default_camera(mesh, size), size=size)))
+    picture = _image(_png(render(mesh, default_camera(mesh, size), size=size)))
+    frame = _frame(mesh_cell(mesh), "position: absolute; inset: 0; width: 100%; height: 100%")
+    return f'<div style="position: relative; width: {PICTURE}px; height: {PICTURE}px">{picture}{frame}</div>'
+
+
+def _frame(document: str, style: str) -> str:
+    """A document in an inline frame, with scripts and no access to what is around it."""
+    title = "drag turns, the wheel comes nearer"
+    inside = html.escape(document)
+    return f'<iframe sandbox="allow-scripts" title="{title}" style="border: 0; {style}" srcdoc="{inside}"></iframe>'
 
 
 def _png(picture: Picture) -> bytes:

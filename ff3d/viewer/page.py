@@ -11,7 +11,9 @@ import struct
 import sys
 import webbrowser
 from contextlib import contextmanager, redirect_stdout, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
+LOOPBACKS = (LOOPBACK, "localhost", "::1")  # what a machine calls itself
 PORT = 8080
 NEEDS = "needs the package viser: pip install 'ff3d[view]'"
 FIELD_OF_VIEW = 30.0  # degrees, as of the pictures
@@ -52,7 +55,7 @@ class Page:
 
         _check_address(host, port)
         logging.getLogger("websockets").setLevel(logging.WARNING)  # it says of each browser that it came
-        with _silent():
+        with _silent(), _own_pages_alone(host):
             self.server: Any = viser.ViserServer(host, port, label=title, verbose=False)
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.gui.main_panel.dock_right()
@@ -111,6 +114,43 @@ def _silent() -> Iterator[None]:
     """Without the box that viser prints when it starts, and its good-bye."""
     with redirect_stdout(io.StringIO()):
         yield
+
+
+@contextmanager
+def _own_pages_alone(host: str) -> Iterator[None]:
+    """Within it a server of viser's that is started refuses browsers that show another site's page.
+
+    Any page may open a websocket to this machine, and viser would obey it. The request names the page's site, and the
+    server as the browser knows it: they must agree, and on loopback be a name of loopback, which a site cannot take by
+    having its own name resolve to this machine.
+    """
+    from websockets.asyncio import server
+
+    serve: Any = server.serve
+
+    def guarded(handler: Any, *place: Any, process_request: Any, **options: Any) -> Any:
+        def answer(connection: Any, request: Any) -> Any:
+            origin, name = request.headers.get("Origin"), request.headers.get("Host", "")
+            if same_site(origin, name, loopback=host in LOOPBACKS):
+                return process_request(connection, request)
+            return connection.respond(HTTPStatus.FORBIDDEN, f"this page is not for {origin or name}\n")
+
+        return serve(handler, *place, process_request=answer, **options)
+
+    server.serve = guarded  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        server.serve = serve  # type: ignore[misc]
+
+
+def same_site(origin: str | None, name: str, *, loopback: bool) -> bool:
+    """Whether a request with these headers Origin (None: not from a page) and Host comes from a server's own page.
+
+    loopback: the name must be one of this machine's own for itself.
+    """
+    known = urlsplit(f"//{name}").hostname in LOOPBACKS or not loopback
+    return known and (origin is None or urlsplit(origin).netloc == name)
 
 
 def glb(vertices: Floats, faces: Ints, colors: NDArray[np.float64] | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,14 @@ class TensorBoard(Observer):
     """
 
     def __init__(self, folder: str | Path, *, known: int = 0):
+        self._folder, self._known = str(folder), known
+
+    @cached_property
+    def _writer(self) -> Any:
+        """The files, which are made when there is something to write: a fit may be refused before."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder))
-        self._known = known
+        return SummaryWriter(self._folder)
 
     def evaluated(self, field: OccupancyField | LatticeField, progress: Progress) -> None:
         """Write the rows that are new, and a picture of the field."""
@@ -72,7 +77,8 @@ class TensorBoard(Observer):
 
     def close(self) -> None:
         """Finish the files."""
-        self._writer.close()
+        if "_writer" in vars(self):
+            self._writer.close()
 
 
 def _flat(row: dict[str, Any]) -> dict[str, float]:

@@ -56,6 +56,7 @@ def write_page(study: Study) -> Path:
     pictures = [(mesh, name, study.folder / f"{mesh}{name}.png") for mesh in meshes for name in ("", "-cuts")]
     tables = [("All meshes", cells(study))] if len(meshes) != 1 else []
     tables += [(mesh, cells(study, mesh)) for mesh in meshes]
+    most = min(FACES, max(FEWEST, 6 * FACES // (len(meshes) * (len(plan.variants) + 1) or 1)))
     text = rendered(
         "page.html",
         study=study,
@@ -72,8 +73,7 @@ def write_page(study: Study) -> Path:
         provenance=provenance(study),
         csv="data:text/csv;charset=utf-8," + quote(csv_table(study.rows)),
         latex="data:text/x-tex;charset=utf-8," + quote(latex_table(study)),
-        percent=f"{100 * SCALE:g}%",
-        scenes=script_data(_scenes(study)),
+        **_viewer(_scenes(study, most)),
     )
     page = study.folder / "report.html"
     write_text(page, text)
@@ -81,12 +81,32 @@ def write_page(study: Study) -> Path:
     return page
 
 
-def _scenes(study: Study) -> list[dict[str, Any]]:
+def mesh_cell(mesh: Trimesh) -> str:
+    """A document for an inline frame, which shows a mesh in 3D and requests nothing; some 300 KB."""
+    return _cell([_scene("", mesh, FEWEST)], ["mesh"])
+
+
+def study_cell(study: Study) -> str:
+    """A document for an inline frame, which shows the meshes of a study in 3D; "" if there are none."""
+    scenes = _scenes(study, FEWEST)
+    return _cell(scenes, ["ground truth", *study.plan.variants]) if scenes else ""
+
+
+def _cell(scenes: list[dict[str, Any]], names: list[str]) -> str:
+    return rendered("cell.html", names=names, **_viewer(scenes))
+
+
+def _viewer(scenes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the template of the viewer takes, but for the names of a scene's meshes."""
+    shapes = [scene["name"] for scene in scenes]
+    return {"shapes": shapes, "percent": f"{100 * SCALE:g}%", "scenes": script_data(scenes)}
+
+
+def _scenes(study: Study, most: int) -> list[dict[str, Any]]:
     """The viewer's data, one scene for each mesh: camera, ground truth, and the first seed's mesh of each variant.
 
-    In units of the reference's longest side, about its middle. A variant without a mesh is null.
+    Each mesh has at most `most` faces. A variant without one is null.
     """
-    most = min(FACES, max(FEWEST, 6 * FACES // (len(study.meshes) * (len(study.plan.variants) + 1) or 1)))
     scenes = []
     for name in study.meshes:
         rows = [next(iter(study.of(variant, name)), None) for variant in study.plan.variants]
@@ -94,9 +114,8 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
             continue
         reference = study.reference(name)
         truth = reference.mesh
-        middle, side = truth.bounds.mean(axis=0), float(truth.extents.max())
-        camera = Camera.framing((np.asarray(truth.vertices) - middle) / side)
-        meshes: list[dict[str, Any] | None] = [_packed(_small(truth, most), middle, side) | {"faces": len(truth.faces)}]
+        scene = _scene(name, truth, most)
+        middle, side, meshes = np.array(scene["middle"]), scene["side"], scene["meshes"]
         for row in rows:
             file = study.run(row) / "mesh.ply" if row and row.surface else None
             if file is None or not file.exists():
@@ -106,18 +125,23 @@ def _scenes(study: Study) -> list[dict[str, Any]]:
             small = _small(shape, most)
             error = signed_error(small.vertices, truth, reference.oracle) / (SCALE * side)
             meshes.append(_packed(small, middle, side, error) | {"faces": len(shape.faces)})
-        scenes.append(
-            {
-                "name": name,
-                "middle": middle.tolist(),
-                "side": side,
-                "target": camera.target,
-                "away": 0.5 * camera.width / math.tan(math.radians(camera.field_of_view / 2)),
-                "focal": 1 / math.tan(math.radians(camera.field_of_view / 2)),
-                "meshes": meshes,
-            }
-        )
+        scenes.append(scene)
     return scenes
+
+
+def _scene(name: str, mesh: Trimesh, most: int) -> dict[str, Any]:
+    """The data of a view of one mesh with at most `most` faces, in units of its longest side, about its middle."""
+    middle, side = mesh.bounds.mean(axis=0), float(mesh.extents.max()) or 1.0
+    camera = Camera.framing((np.asarray(mesh.vertices) - middle) / side)
+    return {
+        "name": name,
+        "middle": middle.tolist(),
+        "side": side,
+        "target": camera.target,
+        "away": 0.5 * camera.width / math.tan(math.radians(camera.field_of_view / 2)),
+        "focal": 1 / math.tan(math.radians(camera.field_of_view / 2)),
+        "meshes": [_packed(_small(mesh, most), middle, side) | {"faces": len(mesh.faces)}],
+    }
 
 
 def _packed(mesh: Trimesh, middle: Floats, side: float, error: Floats | None = None) -> dict[str, Any]:

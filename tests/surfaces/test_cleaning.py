@@ -174,12 +174,28 @@ def test_where_the_fast_way_breaks_the_surface_the_other_is_taken(monkeypatch, c
     pytest.importorskip("manifold3d")
     fast = pytest.importorskip("fast_simplification")
     shape = extract_mesh(ball(), CUBE, resolution=16)
-    monkeypatch.setattr(fast, "simplify", lambda vertices, faces, target_count: (vertices, faces[1:]))
+    monkeypatch.setattr(fast, "simplify", lambda vertices, faces, target_count, agg: (vertices, faces[1:]))
     with caplog.at_level(logging.INFO, "ff3d"):
         small = simplify(shape, faces=500)
     check_closed(small)
     assert 400 < len(small.faces) <= 500
     assert "manifold3d simplifies instead" in caplog.text
+
+
+def test_what_one_aggression_tears_another_leaves_closed(monkeypatch, caplog):
+    fast = pytest.importorskip("fast_simplification")
+    shape, whole = extract_mesh(ball(), CUBE, resolution=16), fast.simplify
+
+    def torn(vertices, faces, target_count, agg):
+        found = whole(vertices, faces, target_count=target_count, agg=agg)
+        return (found[0], found[1][1:]) if agg == 7 else found
+
+    monkeypatch.setattr(fast, "simplify", torn)
+    with caplog.at_level(logging.INFO, "ff3d"):
+        small = simplify(shape, faces=500)
+    check_closed(small)
+    assert 400 < len(small.faces) <= 500
+    assert "manifold3d" not in caplog.text
 
 
 def test_what_is_not_closed_is_refused():

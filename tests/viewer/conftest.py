@@ -38,13 +38,39 @@ class Tab:
             last = now
         raise AssertionError("what is seen goes on changing, or does not change")
 
+    def drag(self, start, end):
+        """Drag with the left button, from one place of the page to another."""
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=3)
+        self.page.mouse.up()
+
 
 @pytest.fixture
-def served():
-    """Runs a command that serves a page, and opens it: gives the process and the tab. Ctrl-C reaches it in any case."""
+def opened():
+    """Opens an address in Chromium: gives the tab. The page complains of nothing and fetches nothing from elsewhere."""
     if not (chromium := shutil.which("chromium")):
         pytest.skip("chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+    @contextmanager
+    def run(address):
+        with playwright.sync_playwright() as started:
+            browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            tab = Tab(browser.new_page(viewport={"width": 640, "height": 360}))
+            tab.page.goto(address)
+            yield tab
+            browser.close()
+        assert tab.complaints == []
+        allowed = (address, f"blob:{address}", "data:")
+        assert [url for url in tab.requests if not url.startswith(allowed)] == []
+
+    return run
+
+
+@pytest.fixture
+def served(opened):
+    """Runs a command that serves a page, and opens it: gives the process and the tab. Ctrl-C reaches it in any case."""
 
     @contextmanager
     def run(*arguments):
@@ -58,15 +84,8 @@ def served():
         try:
             address = next(found.group() for line in process.stdout if (found := re.search(r"http://\S+", line)))
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
-            with playwright.sync_playwright() as started:
-                browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                tab = Tab(browser.new_page(viewport={"width": 640, "height": 360}))
-                tab.page.goto(address)
+            with opened(address) as tab:
                 yield process, tab
-                browser.close()
-            assert tab.complaints == []
-            allowed = (address, f"blob:{address}", "data:")
-            assert [url for url in tab.requests if not url.startswith(allowed)] == []
         finally:
             process.kill()
             process.communicate()

@@ -1,6 +1,8 @@
 import io
 import signal
 import sys
+from contextlib import closing
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from ff3d.datasets.prepare import prepare
 from ff3d.fitting import fit
 from ff3d.formats.writers import save_mesh
 from ff3d.points.test_sets import test_points as labelled_points
-from ff3d.viewer.gallery import Cut, plane_picture, turn_between
+from ff3d.viewer.gallery import PLANES, TURNS, Cut, plane_picture, turn_between
 from ff3d.viewer.items import Item, load_items, truth_of
-from ff3d.viewer.page import Page, glb
+from ff3d.viewer.page import Page, glb, same_site
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,15 @@ def test_a_plane_is_blue_inside_brown_outside_and_seen_through_where_nothing_is_
     assert Cut(0, 0.2).keeps(np.array([[0.1, 0, 0], [0.3, 0, 0]])).tolist() == [True, False]
 
 
+def test_the_rows_of_a_plane_run_where_its_values_are_from():
+    from scipy.spatial.transform import Rotation
+
+    for turn, (right, down) in zip(TURNS, PLANES, strict=True):  # in viser columns run along x, rows along y
+        x, y, _ = Rotation.from_quat(np.roll(turn, -1)).apply(np.eye(3))
+        assert np.allclose(x, right)
+        assert np.allclose(y, down)
+
+
 def test_turns_take_one_direction_to_another():
     from scipy.spatial.transform import Rotation
 
@@ -132,10 +143,7 @@ def test_a_browser_turns_cuts_and_colours_and_ctrl_c_ends_the_command(folder, se
     command = ("view", folder / "ball.ply", folder / "field.safetensors", "--port", 0, "--resolution", 24)
     with served(*command) as (process, tab):
         before = tab.settled()
-        tab.page.mouse.move(100, 200)
-        tab.page.mouse.down()
-        tab.page.mouse.move(160, 240, steps=3)
-        tab.page.mouse.up()
+        tab.drag((100, 200), (160, 240))
         turned = tab.settled(unlike=before)
         tab.page.get_by_label("Cut").check()
         cut = tab.settled(unlike=turned)
@@ -147,3 +155,57 @@ def test_a_browser_turns_cuts_and_colours_and_ctrl_c_ends_the_command(folder, se
             assert np.ptp(np.asarray(picture)) > 50
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "name", "loopback", "answered"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", True, True),
+        ("http://localhost:9000", "localhost:9000", True, True),  # through a tunnel
+        ("http://[::1]:8080", "[::1]:8080", True, True),
+        (None, "127.0.0.1:8080", True, True),  # a program's, not a page's
+        ("https://evil.example", "127.0.0.1:8080", True, False),
+        ("http://127.0.0.1:3000", "127.0.0.1:8080", True, False),
+        ("null", "127.0.0.1:8080", True, False),
+        ("http://evil.example:8080", "evil.example:8080", True, False),  # a name that resolves to this machine
+        (None, "evil.example:8080", True, False),
+        ("http://studio:8080", "studio:8080", False, True),
+        ("https://evil.example", "studio:8080", False, False),
+    ],
+)
+def test_a_page_of_another_site_is_not_answered(origin, name, loopback, answered):
+    assert same_site(origin, name, loopback=loopback) is answered
+
+
+def test_a_browser_that_shows_another_site_cannot_connect():
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    with closing(Page("", port=0)) as page:
+        address = page.address.replace("http", "ws")
+        known = {"subprotocols": [f"viser-v{version('viser')}"]}
+        with connect(address, origin=page.address, **known) as connection:
+            assert connection.recv()
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(address, origin="https://evil.example", **known)
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """Folders of a study, of closed meshes, and of labelled points."""
+    ball = str(folder / "ball.ply")
+    coarse = ["--finest", "16", "--resolution", "24"]
+    assert main(["compare", ball, "--mappings", "voxels", *coarse, "--out", f"{folder}/study"]) == 0
+    assert main(["watertight", ball, "--resolution", "24", "--out", f"{folder}/made"]) == 0
+    prepare([folder / "ball.ply"], folder / "labelled", make_sets_config(points=500, widths=(0.1,), margin=0.1))
+    return folder
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["study", "made", "labelled"])
+def test_a_browser_turns_what_is_in_a_folder_of_results(name, results, served):
+    with served("view", results / name, "--port", 0) as (_, tab):
+        before = tab.settled()
+        tab.drag((100, 200), (160, 240))
+        tab.settled(unlike=before)

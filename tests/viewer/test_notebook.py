@@ -10,6 +10,7 @@ import trimesh
 from PIL import Image
 
 from ff3d.fitting import fit
+from ff3d.formats.writers import save_mesh
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.theory.images import fit_image
@@ -76,3 +77,30 @@ print("ff3d.viewer.notebook" in sys.modules, "trimesh" in sys.modules, "torch" i
     for line, expected in ((shell, "True False False"), ("import IPython", "False False False")):
         done = subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_browser_turns_a_mesh_and_a_study_in_a_notebook_and_shows_the_picture_without_scripts(
+    shown, tmp_path, opened
+):
+    post = trimesh.creation.box((0.5, 2.0, 0.8))
+    save_mesh(post, tmp_path / "post.ply")
+    plan = make_plan([tmp_path / "post.ply"], ("voxels",), (0,), resolution=24, finest=16)
+    study = run_study(plan, tmp_path / "study")
+    for result in (post, study):
+        text, pictures = shown(result)
+        (tmp_path / "cell.html").write_text(f'<!DOCTYPE html><div style="margin-top: -60px">{text}</div>')
+        with opened((tmp_path / "cell.html").as_uri()) as tab:
+            frame = tab.page.frame_locator("iframe")
+            frame.locator("#view").scroll_into_view_if_needed()
+            box = frame.locator("#view").bounding_box()
+            middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            before = frame.locator("#view").screenshot()
+            tab.drag(middle, (middle[0] + 60, middle[1] + 20))
+            assert frame.locator("#view").screenshot() != before
+    assert pictures == []  # of a report, which was not written
+    text, _ = shown(post)
+    (tmp_path / "cell.html").write_text(re.sub("<iframe.*?</iframe>", "", text))
+    with opened((tmp_path / "cell.html").as_uri()) as tab:
+        assert np.ptp(tab.seen()) > 50

@@ -33,3 +33,14 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch, 
     assert main(["fit", "bunny", "--tensorboard", "--out", str(tmp_path / "run")]) == 1
     assert "pip install 'ff3d[tensorboard]'" in caplog.text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fit_that_is_refused_leaves_no_folder(tmp_path, caplog):
+    save_mesh(trimesh.creation.icosphere(subdivisions=2), tmp_path / "ball.ply")
+    command = ["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    small = ["--width", "16", "--depth", "1", "--batch-size", "64", "--pool-size", "64", "--mapping", "none"]
+    assert main([*command, *small, "--steps", "1"]) == 0
+    (tmp_path / "run" / "field.safetensors").rename(tmp_path / "run" / "checkpoint.safetensors")  # as of one unfinished
+    assert main([*command, *small, "--steps", "2", "--tensorboard"]) == 1
+    assert "other settings" in caplog.text
+    assert not (tmp_path / "run" / "tensorboard").exists()

@@ -3,6 +3,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from ff3d.fitting import Observer, train
 from ff3d.formats.writers import save_mesh
@@ -12,7 +13,9 @@ from ff3d.settings import make_config
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.studies.workers import Workers
-from ff3d.viewer.watching import Watch
+from ff3d.theory.images import ImageObserver, fit_images, to_bytes
+from ff3d.theory.pictures import text_picture
+from ff3d.viewer.watching import ImageWatch, Watch
 
 SMALL = {"width": 16, "depth": 2, "batch_size": 256, "pool_size": 1024, "device": "cpu"}
 
@@ -123,3 +126,54 @@ def test_a_browser_sees_the_shape_form_and_stops_the_fit(surface, tmp_path, serv
         tab.page.get_by_role("button", name="Close").click(timeout=120_000)
         assert process.wait(timeout=60) == 0
     assert Run(tmp_path / "run").load().contains(np.zeros((1, 3))).all()
+
+
+@pytest.mark.slow
+def test_who_watches_a_picture_changes_nothing_and_sees_every_mapping(tmp_path):
+    picture = text_picture(0, 40)
+    settings = {"scales": (), "steps": 30, "size": 40, "width": 16, "device": "cpu"}
+    with closing(ImageWatch(port=0)) as watch:
+        watched = fit_images(picture, ("none", "gaussian"), observer=watch, **settings)
+        truth, *shown = [tile.image for tile, _ in watch._tiles]
+        assert [words.text for _, words in watch._tiles][1:] == [
+            f"{fit.title}: {fit.to_json()['psnr_test']:.1f} dB" for fit in watched
+        ]
+        watch.linger(print)  # nobody looks
+    assert np.array_equal(truth, to_bytes(picture.pixels))
+    alone = fit_images(picture, ("none", "gaussian"), **settings)
+    for fit, other, seen in zip(watched, alone, shown, strict=True):
+        assert np.array_equal(fit.pixels, other.pixels)
+        assert np.array_equal(seen, fit.snapshots[-1].pixels)
+
+
+def test_a_fit_to_a_picture_that_is_stopped_is_kept_and_the_last(tmp_path):
+    class Stop(ImageObserver):
+        def paused(self, network, progress):
+            return True
+
+    fits = fit_images(text_picture(0, 40), ("none", "gaussian"), steps=10**6, size=40, width=16, observer=Stop())
+    assert len(fits) == 1
+    assert fits[0].progress.interrupted
+    assert fits[0].progress.signal == 0
+    assert fits[0].to_json()["psnr_test"] > 0
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_browser_sees_a_picture_form_and_stops_the_fits(tmp_path, served):
+    pixels = np.full((64, 64, 3), 255, dtype=np.uint8)
+    pixels[:32] = 200, 60, 20
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    command = ["image", tmp_path / "half.png", "--seconds", 600, "--mappings", "none", "gaussian", "--watch"]
+    with served(*command, "--port", 0, "--out", tmp_path / "out") as (process, tab):
+        tab.page.get_by_text("pictures take").wait_for(timeout=120_000)
+        tab.page.get_by_text("s left").wait_for()
+        before = tab.seen()
+        rows, _ = np.nonzero(before[..., 0] - before[..., 2] > 100)
+        assert rows.mean() < len(before) / 2  # the upper half is above
+        tab.drag((100, 200), (160, 240))
+        assert (tab.seen() != before).any()
+        tab.page.get_by_role("button", name="Stop and keep").click()
+        tab.page.get_by_role("button", name="Close").click(timeout=120_000)
+        assert process.wait(timeout=60) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"none.png", "truth.png", "report.html"}
