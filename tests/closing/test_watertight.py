@@ -107,6 +107,24 @@ def test_nothing_grows_vertices_lie_on_the_surface_and_faces_about_as_far_outsid
     assert found.mesh.volume == pytest.approx(mesh.volume, rel=5e-3)
 
 
+def test_no_spike_stands_out_where_faces_are_missing_flipped_or_doubled():
+    solid, rng = ball(), np.random.default_rng(0)
+    lot = rng.random(len(solid.faces))
+    faces = np.where((lot < 0.1)[:, None], solid.faces[:, ::-1], solid.faces)
+    faces = np.concatenate([faces[lot < 0.98], faces[(lot > 0.5) & (lot < 0.6)]])
+    found = close(trimesh.Trimesh(solid.vertices, faces, process=False), ClosingConfig(resolution=48))
+    assert largest_distance(check_closed(found.mesh), solid) < found.cell / 2
+
+
+def test_indices_beyond_32_bits_are_as_good_as_small_ones():
+    # 2048^3 grid points are 2^33; what lies at the far corner is the twin of what lies at the near one
+    radius, far = 16 / 2048, 1 - 32 / 2048
+    twins = joined(ball(radius, subdivisions=2), ball(radius, (far, far, far), 2))
+    near, away = check_closed(watertight(twins, resolution=2048)).split()
+    assert near.volume == pytest.approx(away.volume, rel=1e-3)
+    assert near.volume == pytest.approx(ball(radius, subdivisions=2).volume, rel=5e-3)
+
+
 # ---------------------------------------------------------------------------------------------- broken meshes
 
 
