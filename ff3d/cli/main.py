@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from inspect import getdoc
 from typing import Annotated, Any, Union
 
 import tyro
@@ -123,10 +124,13 @@ def _parsed(arguments: list[str], prog: str, only: str | None, commands: dict[st
         kind: Any = type(commands[only])
         alone: Callable[[], int] = tyro.cli(kind, default=commands[only], args=arguments, prog=prog, config=config)
         return alone
+    # in the list of commands the first paragraph says enough
+    ends = "\0" if commands.keys() & set(arguments) else "\n\n"
+    about_each = {name: (getdoc(type(it)) or "").partition(ends)[0] for name, it in commands.items()}
     # mypy cannot follow a Union that is put together at run time
     choice: Any = Union[  # noqa: UP007
         tuple(
-            Annotated[type(command), subcommand(name, default=command, description=type(command).__doc__)]
+            Annotated[type(command), subcommand(name, default=command, description=about_each[name])]
             for name, command in commands.items()
         )
     ]
