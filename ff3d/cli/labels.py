@@ -158,6 +158,7 @@ class InspectCommand:
         import numpy as np
 
         from ff3d.geometry.coordinates import box_in_words, grown_box
+        from ff3d.geometry.cores import keep_freed_memory
         from ff3d.labels.confidence import UNSURE, doubt, second_opinion
         from ff3d.labels.oracles import load_surface
         from ff3d.labels.surfels import PointCloudOracle
@@ -168,6 +169,7 @@ class InspectCommand:
         from ff3d.views.figure import cross_sections
         from ff3d.views.rendering import save_picture
 
+        keep_freed_memory(8)  # arrays as large as the mesh follow one another, of other sizes each
         path = find_shape(self.mesh)
         if self.picture is not None:
             check_output(self.picture, force=self.force, inputs=[path])

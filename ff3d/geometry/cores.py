@@ -149,8 +149,8 @@ def shorten_waits() -> None:
         os.environ |= {"GOMP_SPINCOUNT": str(SPINS), "KMP_BLOCKTIME": str(BLOCK_TIME)}
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep freed buffers of up to 256 MiB instead of returning them to the system after each step.
+def keep_freed_memory(megabytes: int = 256) -> None:
+    """Let glibc keep freed buffers of so many MiB, at most, instead of returning them to the system after each step.
 
     Steps, and batches of labels and distances, free and ask for the same few megabytes again and again, and the first
     touch of fresh pages costs more than the arithmetic done on them. Does nothing where the C library is another.
@@ -161,8 +161,8 @@ def keep_freed_memory() -> None:
         if mallopt is not None:
             m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
             # some versions of glibc allow 32 MiB at most
-            _ = mallopt(m_mmap_threshold, 256 * 2**20) or mallopt(m_mmap_threshold, 32 * 2**20)
-            mallopt(m_trim_threshold, 2**30)
+            _ = mallopt(m_mmap_threshold, megabytes * 2**20) or mallopt(m_mmap_threshold, 32 * 2**20)
+            mallopt(m_trim_threshold, 4 * megabytes * 2**20)
 
 
 def _quota(root: Path) -> float:
