@@ -86,7 +86,15 @@ def mappings() -> dict[str, Picture]:
     return {"the picture": to_bytes(fits["none"].picture.pixels)} | shown
 
 
-PICTURES = {"samples": samples, "steps": steps, "sharp": sharp, "mappings": mappings}
+def kilobytes() -> dict[str, Picture]:
+    """The bunny in files of growing size."""
+    bunny = ff3d.load_mesh("bunny")
+    sizes = (5_000, 15_000, 50_000)
+    fields = {f"{size // 1000} KB": ff3d.fit(bunny, "lattice", bytes=size, seed=0) for size in sizes}
+    return {"the mesh": clay(bunny)} | {name: clay(it.extract_mesh(resolution=192)) for name, it in fields.items()}
+
+
+PICTURES = {"samples": samples, "steps": steps, "sharp": sharp, "mappings": mappings, "kilobytes": kilobytes}
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or PICTURES:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ff3d.fields.checkpoint import Progress
     from ff3d.fields.config import Budget
 
-SHARE = 0.07  # of a fit's seconds that pictures may take
-CREDIT, CREDIT_SHARE = 0.3, 0.015  # seconds that they may be ahead of that, and the share of the budget: the first ones
+SHARE = 0.05  # of a fit's seconds that pictures may take
+CREDIT, CREDIT_SHARE = 0.2, 0.01  # seconds that they may be ahead of that, and the share of the budget: the first ones
 FINER, EVERY = 1.5, 3.0  # times finer than the last, if a picture comes every so many seconds still
 CURVE = 400  # points of a curve at most
 COLORS = ("#1f6fd0", "#d0641f")
