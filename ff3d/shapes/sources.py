@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ff3d.checks import one_line
 from ff3d.files import short_name, write_atomically
 from ff3d.formats import READERS
 from ff3d.formats.clouds import starts_as_cloud
@@ -273,7 +274,7 @@ def _listed(file: Path) -> list[Path]:
             try:
                 found += _expand(name, file.parent)
             except (ValueError, OSError) as error:
-                raise MeshError(f"{file}, line {number}: {error}") from error
+                raise MeshError(f"{file}, line {number}: {one_line(error)}") from error
     if not found:
         raise MeshError(f"{file}: no names in this list; write one a line")
     return found
