@@ -83,6 +83,8 @@ def main() -> None:
         surface, tests = shapes[name]
         config = make_config("plain", mapping=mapping, seed=seed, **settings_of(term, options))
         fit = train(surface, config, held_out={})
+        if fit.progress.interrupted:
+            raise KeyboardInterrupt
         done[key] = {kind: iou(fit.field.contains, points) for kind, points in tests.items()}
         row = {"what": key, "iou": done[key], "seconds": fit.progress.seconds, "steps": fit.progress.step}
         row |= {"parameters": fit.field.parameter_count}
