@@ -5,10 +5,10 @@
                         [--terms steps seconds parameters he] [--steps 300] [--seconds 8] [--parameters 200000]
                         [--out runs/equal.jsonl] [--rows FILE]
 
-FOLDER holds meshes/NAME.obj and testsets/NAME.npz of what is no sample shape; points for those are drawn. Preset
-`plain`, which was tuned on Lucy. Each fit is a line of --out; the same command again makes only
-those that are not there yet, and prints the table: IoU of `boundary_face` points, mean and standard deviation over
-seeds. `he`: equal steps, from the weights of He et al. 2015.
+FOLDER holds meshes/NAME.obj of what is no sample shape, and testsets/NAME.npz; what has none gets one beside --out.
+Preset `plain`, which was tuned on Lucy. Each fit is a line of --out; the same command again makes only those that are
+not there yet, and prints the table: IoU of `boundary_face` points, mean and standard deviation over seeds.
+`he`: equal steps, from the weights of He et al. 2015.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 from rows import write_rows
+from seconds import test_sets
 from tqdm import tqdm
 
 from ff3d.fields.config import PAPER_MAPPINGS
 from ff3d.fitting import train
 from ff3d.labels.oracles import load_surface
-from ff3d.metrics import LabelledPoints, iou
-from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
+from ff3d.metrics import iou
+from ff3d.points.test_sets import load_test_sets
 from ff3d.settings import make_config
 from ff3d.shapes.sample_meshes import SAMPLES
 
@@ -40,14 +41,6 @@ def settings_of(term: str, options: argparse.Namespace) -> dict[str, Any]:
         return {"seconds": options.seconds}
     extra = {"parameters": {"parameters": options.parameters}, "he": {"initialisation": "he"}}
     return {"steps": options.steps} | extra.get(term, {})
-
-
-def test_sets(folder: Path, name: str, surface: Any) -> dict[str, LabelledPoints]:
-    """The frozen test sets of a mesh, or drawn ones."""
-    frozen = folder / "testsets" / f"{name}.npz"
-    if frozen.exists():
-        return load_test_sets(frozen)
-    return {kind: test_points(surface, kind, count=131_072, seed=12345) for kind in TEST_KINDS}
 
 
 def main() -> None:
@@ -79,7 +72,7 @@ def main() -> None:
         term, name, mapping, seed = key
         if name not in shapes:
             surface = load_surface(name if name in SAMPLES else options.folder / "meshes" / f"{name}.obj")
-            shapes[name] = surface, test_sets(options.folder, name, surface)
+            shapes[name] = surface, load_test_sets(test_sets(options.folder, options.out.parent, name, surface))
         surface, tests = shapes[name]
         config = make_config("plain", mapping=mapping, seed=seed, **settings_of(term, options))
         fit = train(surface, config, held_out={})

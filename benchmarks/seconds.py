@@ -29,7 +29,7 @@ from rows import write_rows
 import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.fitting import train
-from ff3d.labels.oracles import load_surface
+from ff3d.labels.oracles import Shape, load_surface
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
 from ff3d.settings import make_config
 from ff3d.studies.task import evaluate
@@ -50,14 +50,13 @@ def baseline(options: argparse.Namespace, mesh: Path, testset: Path) -> dict[str
     return found
 
 
-def test_sets(options: argparse.Namespace, name: str, mesh: Path) -> Path:
-    """The test sets of a mesh: those of the folder, or as many points drawn once."""
-    kept = options.folder / "testsets" / f"{name}.npz"
+def test_sets(folder: Path, out: Path, name: str, shape: Shape) -> Path:
+    """The test sets of a shape: those of the folder, or as many points drawn once and kept in out."""
+    frozen, kept = folder / "testsets" / f"{name}.npz", out / f"{name}.npz"
+    if frozen.exists():
+        return frozen
     if not kept.exists():
-        kept = options.out / f"{name}.npz"
-    if not kept.exists():
-        surface = load_surface(ff3d.load_mesh(mesh))
-        drawn: dict[str, Any] = {}
+        surface, drawn = load_surface(shape), dict[str, Any]()
         for kind in TEST_KINDS:
             sample = test_points(surface, kind, count=POINTS, seed=SEED)
             drawn |= {kind: sample.points, f"{kind}_inside": np.packbits(sample.occupancy)}
@@ -82,7 +81,7 @@ def main() -> None:
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for name in options.names:
         path = options.folder / "meshes" / f"{name}.obj"
-        testset = test_sets(options, name, path)
+        testset = test_sets(options.folder, options.out, name, path)
         tests = load_test_sets(testset)
         if options.baseline:
             for what, row in baseline(options, path, testset).items():

@@ -65,15 +65,9 @@ class NtkCommand:
         check_seed(self.seed)
         if self.out:
             _check_report(self.out, b'"points": ', force=self.force)
-        settings: dict[str, Any] = {
-            "points": self.points,
-            "scale": self.scale,
-            "places": self.places,
-            "seed": self.seed,
-        }
-        settings |= {"slices": 64 if self.out else 0, "depth": self.depth, "fit_steps": self.fit_steps}
-        settings = {name: value for name, value in settings.items() if value is not None}
-        settings["scales"] = self.scales if self.fit_steps else ()
+        settings: dict[str, Any] = {"points": self.points, "scale": self.scale, "seed": self.seed}
+        settings |= {"fit_steps": self.fit_steps, "scales": self.scales, "places": self.places}
+        settings |= {"slices": 64 if self.out else 0} | ({"depth": self.depth} if self.depth is not None else {})
         if self.mesh in PHOTOGRAPHS or self.mesh.startswith("text-") or Path(self.mesh).suffix.lower() in PICTURES:
             kernels = ntk_picture(self.mesh, self.mappings, size=self.size, **settings)
         else:

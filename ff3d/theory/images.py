@@ -40,6 +40,7 @@ Kind = Literal["auto", "natural", "text"]
 BATCH = 2**13
 BLOCK = 2**15  # pixels predicted at once
 EVERY_BATCH = 10**9  # passes over the one pool that holds all training pixels
+EVEN, ODD = (slice(0, None, 2),) * 2, (slice(1, None, 2),) * 2  # pixels trained on, and held out, where some are
 MOMENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # shares of the budget
 SCALED: tuple[MappingName, ...] = ("gaussian", "lecture", "learned")  # mappings whose scale is a standard deviation
 # What Tancik et al. 2020 report, table 1: mean PSNR in dB over 16 images each
@@ -290,7 +291,7 @@ def fit_image(
         pixels = predict(network, (height, width))
         scores = {"psnr_train": psnr(*(_even(it, config) for it in (pixels, truth.pixels)))}
         if config.held_out:
-            scores["psnr_test"] = psnr(pixels[1::2, 1::2], truth.pixels[1::2, 1::2])
+            scores["psnr_test"] = psnr(pixels[ODD], truth.pixels[ODD])
         snapshots.append(Snapshot(to_bytes(pixels), scores))
         return scores
 
@@ -372,7 +373,7 @@ def mapping_of(config: ImageConfig) -> Mapping:
 
 def _even(pixels: Singles, config: ImageConfig) -> Singles:
     """The pixels that are trained on."""
-    return pixels[::2, ::2] if config.held_out else pixels
+    return pixels[EVEN] if config.held_out else pixels
 
 
 def optimiser_of(config: ImageConfig, trained: int) -> OptimiserConfig:

@@ -9,22 +9,21 @@ points are taken as dense as they are, and further away fewer, each with the wei
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ff3d.fields.config import Budget, OptimiserConfig
-from ff3d.fields.mapping import Mapping as InputMapping
-from ff3d.fields.mapping import build_mapping
+from ff3d.fields.mapping import Mapping, build_mapping
 from ff3d.fields.network import Network
 from ff3d.fields.optimise import learning_rate_factor
 from ff3d.geometry.arrays import Bools, Floats
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import SampleMix, Surface, sample_surface
 from ff3d.theory.dynamics import tangent_kernel
-from ff3d.theory.images import ImageConfig, coordinates, mapping_of, optimiser_of
+from ff3d.theory.images import EVEN, ODD, ImageConfig, coordinates, mapping_of, optimiser_of
 from ff3d.theory.kernel_report import kernel_of
 from ff3d.theory.ntk import KernelRegression
 from ff3d.theory.pictures import Picture
@@ -93,17 +92,13 @@ def pixel_neighbourhoods(picture: Picture, *, places: int = 6, size: int = 1000,
     height, width = picture.pixels.shape[:2]
     grey = (picture.pixels.mean(axis=-1).astype(np.float64) - 0.5) / SLOPE
     at = coordinates(height, width).reshape(height, width, 2).astype(np.float64)
-    even, odd = (slice(0, None, 2),) * 2, (slice(1, None, 2),) * 2
-    drawn, held_out = at[even].reshape(-1, 2), at[odd].reshape(-1, 2)
+    drawn, held_out = at[EVEN].reshape(-1, 2), at[ODD].reshape(-1, 2)
     found = []
     for center in drawn[rng.integers(0, len(drawn), places)]:
         kept, weights, radius = _seen_from(center, drawn, size, rng)
-        tests = np.linalg.norm(held_out - center, axis=1) < radius
-        found.append(
-            Neighbourhood(
-                drawn[kept], grey[even].reshape(-1)[kept], weights, held_out[tests], grey[odd].reshape(-1)[tests]
-            )
-        )
+        near = np.linalg.norm(held_out - center, axis=1) < radius
+        targets, test_targets = grey[EVEN].reshape(-1)[kept], grey[ODD].reshape(-1)[near]
+        found.append(Neighbourhood(drawn[kept], targets, weights, held_out[near], test_targets))
     return found
 
 
@@ -156,7 +151,7 @@ def predicted_square(config: ImageConfig, places: Sequence[Neighbourhood], train
     return float(np.mean([np.mean(error**2) for error in errors]))
 
 
-def _network(mapping: InputMapping, config: FitConfig | ImageConfig) -> Network:
+def _network(mapping: Mapping, config: FitConfig | ImageConfig) -> Network:
     """The network of these settings, as it starts, with one output."""
     layers = config.network
     width, depth = layers.hidden_width(mapping.name, mapping.features), layers.hidden_layers(mapping.name)
@@ -208,7 +203,7 @@ def gradient_time(regression: KernelRegression, speed: float, optimiser: Optimis
     return time
 
 
-def best_scale(errors: Mapping[float, float]) -> float:
+def best_scale(errors: dict[float, float]) -> float:
     """The scale of the least error, by a parabola in the logarithm through it and its neighbours.
 
     errors: by scale. At an end of the scales it is that end.

@@ -14,7 +14,7 @@ from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.fields.mapping import make_mapping
 from ff3d.geometry.coordinates import UnitCube, grown_box
 from ff3d.geometry.sampling import SampleMix
-from ff3d.theory.images import coordinates, image_config
+from ff3d.theory.images import EVEN, coordinates, image_config
 from ff3d.theory.kernel_report import KernelReport, kernel_report
 from ff3d.theory.ntk import MOST_POINTS
 from ff3d.theory.pictures import fitted_to, load_picture
@@ -183,7 +183,7 @@ def ntk_picture(
     predicted = []
     if fit_steps:
         near = pixel_neighbourhoods(loaded, places=places, seed=seed)
-        trained = ((height + 1) // 2) * ((width + 1) // 2)
+        trained = math.prod(loaded.pixels[EVEN].shape[:2])
         for name, swept in _variants(mappings, scales):
             settings: dict[str, Any] = {
                 "scale": swept or scale,
