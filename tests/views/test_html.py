@@ -19,6 +19,7 @@ from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.views.html import FACES, write_page
 from ff3d.views.markdown import write_report
+from ff3d.views.tables import LEGEND
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +149,12 @@ def test_the_tables_hold_every_arm_over_all_meshes_and_for_each(page, study):
                 values.setdefault(row.seed, []).append(row.iou["boundary_face"])
         assert mean == pytest.approx(np.mean([np.mean(it) for it in values.values()]), abs=6e-5)
     assert f"{max(means[:4]):.4f}" in page.bold
+
+
+def test_the_page_says_what_its_columns_are(path):
+    text = html.unescape(path.read_text())
+    assert LEGEND in text
+    assert "<Macro" not in text
 
 
 def test_the_tables_can_be_taken_away(page, study):
