@@ -2,8 +2,8 @@
 """The four mappings on the same terms, each of three: equal steps, equal seconds, equal parameters; and He's weights.
 
     benchmarks/equal.py FOLDER [--names bunny knot gyroid bracket soup dragon buddha armadillo] [--seeds 0 1 2]
-                        [--terms steps seconds parameters he] [--steps 300] [--seconds 8] [--parameters 200000]
-                        [--out runs/equal.jsonl] [--rows FILE]
+                        [--terms steps seconds parameters he] [--steps 250] [--batch-size 4096] [--seconds 8]
+                        [--parameters 200000] [--out runs/equal.jsonl] [--rows FILE]
 
 FOLDER holds meshes/NAME.obj of what is no sample shape, and testsets/NAME.npz; what has none gets one beside --out.
 Preset `plain`, which was tuned on Lucy. Each fit is a line of --out; the same command again makes only those that are
@@ -32,6 +32,7 @@ from ff3d.settings import make_config
 from ff3d.shapes.sample_meshes import SAMPLES
 
 TERMS = ("steps", "seconds", "parameters", "he")
+KIND = "boundary_face"  # of the test points
 Key = tuple[str, str, str, int]
 
 
@@ -39,7 +40,10 @@ def settings_of(term: str, options: argparse.Namespace) -> dict[str, Any]:
     """What a fit of these terms is given."""
     if term == "seconds":
         return {"seconds": options.seconds}
-    extra = {"parameters": {"parameters": options.parameters}, "he": {"initialisation": "he"}}
+    extra: dict[str, dict[str, Any]] = {
+        "parameters": {"parameters": options.parameters},
+        "he": {"initialisation": "he"},
+    }
     return {"steps": options.steps} | extra.get(term, {})
 
 
@@ -50,7 +54,8 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=[*SAMPLES, "dragon", "buddha", "armadillo"])
     parser.add_argument("--terms", nargs="+", choices=TERMS, default=TERMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--parameters", type=int, default=200_000)
     parser.add_argument("--out", type=Path, default=Path("runs/equal.jsonl"))
@@ -58,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     kept = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done: dict[Key, dict[str, float]] = {(*row["what"],): row["iou"] for row in kept}
+    done: dict[Key, float] = {(*row["what"],): row["iou"] for row in kept}
     wanted = [
         (term, name, mapping, seed)
         for seed in options.seeds
@@ -74,11 +79,12 @@ def main() -> None:
             surface = load_surface(name if name in SAMPLES else options.folder / "meshes" / f"{name}.obj")
             shapes[name] = surface, load_test_sets(test_sets(options.folder, options.out.parent, name, surface))
         surface, tests = shapes[name]
-        config = make_config("plain", mapping=mapping, seed=seed, **settings_of(term, options))
+        settings = settings_of(term, options) | {"batch_size": options.batch_size}
+        config = make_config("plain", mapping=mapping, seed=seed, **settings)
         fit = train(surface, config, held_out={})
         if fit.progress.interrupted:
             raise KeyboardInterrupt
-        done[key] = {kind: iou(fit.field.contains, points) for kind, points in tests.items()}
+        done[key] = iou(fit.field.contains, tests[KIND])
         row = {"what": key, "iou": done[key], "seconds": fit.progress.seconds, "steps": fit.progress.step}
         row |= {"parameters": fit.field.parameter_count}
         with options.out.open("a") as file:
@@ -86,9 +92,7 @@ def main() -> None:
     rows = []
     for name in options.names:
         for mapping in PAPER_MAPPINGS:
-            scores = [
-                [done[term, name, mapping, seed]["boundary_face"] for seed in options.seeds] for term in options.terms
-            ]
+            scores = [[done[term, name, mapping, seed] for seed in options.seeds] for term in options.terms]
             rows.append([name, mapping, *([float(np.mean(it)), float(np.std(it))] for it in scores)])
     for name, mapping, *scores in rows:
         print(name, mapping, *(f"{mean:.4f} ({deviation:.4f})" for mean, deviation in scores), sep="  ")

@@ -87,7 +87,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "image": ["image", noise, "--mappings", "none", "--steps", "20", "--out", "{out}"],
         "signal": ["signal", "--falloffs", "1", "--steps", "20", "--stds", "4", "--seed", "{seed}", "--out", "{out}"],
         "ntk": ["ntk", ball, "--points", "100", "--mappings", "none", "--seed", "{seed}", "--out", "{out}"],
-        "lecture": ["lecture", "{out}", "--mesh", box, "--picture", noise, "--effort", "0.001"],
+        "lecture": ["lecture", "--out", "{out}", "--mesh", box, "--picture", noise, "--effort", "0.001"],
         "render": ["render", ball, "{out}/turn.gif", "--resolution", "16", "--frames", "4", "--size", "32"],
     }
 

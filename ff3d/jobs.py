@@ -7,6 +7,7 @@ import logging
 import math
 import multiprocessing
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
@@ -28,6 +29,7 @@ log = logging.getLogger("ff3d")
 Row = dict[str, Any]  # with its `mesh` and `file`, and its `failure` if it is one
 AHEAD = 1000  # jobs that a cluster is given before the first are back
 RETRIES = 5  # of a job whose node died
+CONNECTING = 10.0  # seconds in which the head of a cluster must take a connection
 LIBRARIES = ("igl", "scipy.ndimage", "scipy.sparse.csgraph", "skimage.measure", "trimesh")  # that jobs import
 
 
@@ -149,13 +151,14 @@ def on_cluster(
     except ImportError:
         raise ValueError("--ray needs the package ray: pip install 'ff3d[ray]'") from None
     try:
+        _check_reachable(address)
         ray.init(
             address=None if address == "local" else address,
             include_dashboard=False,
             log_to_driver=False,
             ignore_reinit_error=True,
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, OverflowError, RuntimeError) as error:
         raise ValueError(f"--ray {address}: no cluster there ({one_line(error)}); start one, or give local") from error
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_call)
     waiting = iter(enumerate(items))
@@ -177,6 +180,13 @@ def on_cluster(
 def cluster_failure(error: BaseException) -> str:
     """Why a cluster did not do a job."""
     return f"the cluster could not do it: {one_line(getattr(error, 'cause', None) or error)}"
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError or OverflowError if nothing is at [ray://]HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING).close()
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Any:

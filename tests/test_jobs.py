@@ -1,5 +1,7 @@
 """A Ray cluster on a bad day: what it listens at, jobs that raise, results that do not fit, no cluster at all."""
 
+import socket
+
 import numpy as np
 import psutil
 import pytest
@@ -60,6 +62,10 @@ def test_a_result_that_the_object_store_has_no_room_for_is_an_error_and_the_next
 
 def test_where_no_cluster_answers_one_line_says_so(ray):
     ray.shutdown()
-    with pytest.raises(ValueError, match="no cluster") as caught:
-        next(on_cluster(len, ["a"], "auto"))
-    assert "\n" not in str(caught.value)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"nowhere.invalid:{port}", "127.0.0.1:99999"):
+            with pytest.raises(ValueError, match="no cluster") as caught:
+                next(on_cluster(len, ["a"], address))
+            assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.network import Network
-from ff3d.fields.optimise import Adam, GradientDescent, Pool, optimise
+from ff3d.fields.optimise import PIECE, Adam, GradientDescent, Pool, optimise, outputs_of
 
 CONFIG = OptimiserConfig()
 
@@ -127,3 +127,15 @@ def test_a_checkpoint_of_another_network_is_refused_in_a_line(tmp_path):
     checkpoint.save(network, Adam(network, config), Progress())
     with pytest.raises(FitError, match="not a checkpoint that can be resumed"):
         checkpoint.load(other, Adam(other, config))
+
+
+@pytest.mark.parametrize("count", [1, PIECE, PIECE + 1, 2 * PIECE + 300])
+def test_a_batch_in_pieces_gives_the_outputs_and_gradients_of_the_whole_one(count):
+    whole, pieces = network("gaussian"), network("gaussian")
+    points = torch.rand(count, 3, generator=torch.Generator().manual_seed(count))
+    expected, outputs = whole(points), outputs_of(pieces, points)
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-6)
+    for each in (expected, outputs):
+        each.square().mean().backward()
+    for one, other in zip(whole.parameters(), pieces.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
