@@ -65,7 +65,13 @@ def test_where_no_cluster_answers_one_line_says_so(ray):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
-        for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"nowhere.invalid:{port}", "127.0.0.1:99999"):
+        for address in (
+            "auto",
+            f"127.0.0.1:{port}",
+            f"ray://127.0.0.1:{port}",
+            f"nowhere.invalid:{port}",
+            "127.0.0.1:99999",
+        ):
             with pytest.raises(ValueError, match="no cluster") as caught:
                 next(on_cluster(len, ["a"], address))
             assert "\n" not in str(caught.value)
