@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -265,12 +266,13 @@ def _alive(process: int) -> bool:
     return True
 
 
-def check_archive(path: Path) -> None:
+def check_archive(file: Path | io.BytesIO) -> None:
     """Raise ValueError, before anything is unpacked, for an .npz that unpacks to far more than numbers would."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
-    if size > max(2**28, MOST_PACKED * path.stat().st_size):
-        raise ValueError(f"it would unpack to {size / 1e9:.3g} GB, {size // path.stat().st_size:,} times its size")
+    packed = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
+    if size > max(2**28, MOST_PACKED * packed):
+        raise ValueError(f"it would unpack to {size / 1e9:.3g} GB, {size // packed:,} times its size")
 
 
 def file_sha256(path: str | Path) -> str:

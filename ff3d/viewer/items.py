@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ff3d.views.rendering import signed_error
 if TYPE_CHECKING:
     import trimesh
 
+    from ff3d.datasets.reading import StoredSet
     from ff3d.fields.field import LatticeField, OccupancyField
     from ff3d.labels.oracles import LabelledShape, Oracle
     from ff3d.shapes.point_cloud import PointCloud
@@ -34,7 +35,7 @@ Values = Callable[[Floats], Floats]
 Arrays = tuple[Floats, Ints]  # vertices (v, 3), faces (f, 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """One thing to be seen, in input coordinates.
 
@@ -100,26 +101,39 @@ def load_items(paths: Sequence[str | Path], *, resolution: int = 128, device: st
     A path: a mesh or point cloud file, or a name that `find_shape` knows; a field's .safetensors; a folder of ff3d fit,
     compare, benchmark, watertight or prepare; an .npz of labelled points, test points or voxels.
     resolution: cells along the longest side of a field's surface.
+    What was there already, as of runs whose truth is the same, is left out; other shapes of one name are numbered.
     Raises ValueError for what cannot be shown.
     """
-    items: dict[tuple[str, int], Item] = {}
+    items: list[Item] = []
+    namesakes: dict[str, list[Item]] = {}
     for path in paths:
         try:
             for item in _items_at(path, resolution, device):
+                known = namesakes.setdefault(item.name, [])
+                if any(_same(item, other) for other in known):
+                    continue
                 if len(items) == MOST:
                     log.warning("%s: at most %d shapes are shown at once, the others are left out", path, MOST)
-                    return list(items.values())
-                items.setdefault((item.name, len(item.vertices)), item)  # runs name the same truth
+                    return items
+                known.append(item)
+                items.append(item if len(known) == 1 else replace(item, name=f"{item.name} ({len(known)})"))
         except ExtractionError as error:
             if len(paths) == 1:
                 raise
             log.warning("%s: left out: %s", path, one_line(error))
-    return list(items.values())
+    return items
+
+
+def _same(item: Item, other: Item) -> bool:
+    """Whether two items show the same: vertices, faces, labels."""
+    pairs: Any = ((item.vertices, other.vertices), (item.faces, other.faces), (item.labels, other.labels))
+    return all(one is two or np.array_equal(one, two) for one, two in pairs)
 
 
 def _items_at(path: str | Path, resolution: int, device: str) -> Iterator[Item]:
     from ff3d.closing.files import ROWS as CLOSED
     from ff3d.datasets.prepare import ROWS as PREPARED
+    from ff3d.datasets.reading import stored_sets
     from ff3d.studies.plan import PLAN
 
     place = Path(path).expanduser()
@@ -135,15 +149,43 @@ def _items_at(path: str | Path, resolution: int, device: str) -> Iterator[Item]:
         yield from _run(place, resolution, device)
     elif (place / PLAN).exists():
         yield from _study(place)
-    elif (place / CLOSED).exists() or (place / PREPARED).exists():
-        rows = read_rows(place / (CLOSED if (place / CLOSED).exists() else PREPARED)).values()
-        for row in rows:
-            if "failure" not in row:
-                yield from _items_at(place / row["file"], resolution, device)
+    elif (place / CLOSED).exists():
+        yield from _of_rows(place / CLOSED, lambda row: _items_at(place / row["file"], resolution, device))
+    elif (place / PREPARED).exists():
+        yield from _of_rows(place / PREPARED, lambda row: _of_sets(PurePath(row["file"]).name, stored_sets(place, row)))
     else:
         raise ValueError(
             f"{place}: nothing to show here; expected a folder of ff3d fit, compare, benchmark, watertight or prepare"
         )
+
+
+def _of_rows(path: Path, items_of: Callable[[dict[str, Any]], Iterable[Item]]) -> Iterator[Item]:
+    """What the rows of a .jsonl stand for, but for those that failed or cannot be read."""
+    errors, shown = [], 0
+    for row in read_rows(path).values():
+        if "failure" in row:
+            continue
+        try:
+            for item in items_of(row):
+                yield item
+                shown += 1
+        except (ValueError, OSError) as error:
+            errors.append(error)
+            log.warning("%s: left out: %s", row["file"], one_line(error))
+    if not shown:
+        raise errors[0] if len(errors) == 1 else ValueError(f"{path}: none of its rows can be shown")
+
+
+def _of_sets(name: str, sets: Iterable[StoredSet]) -> Iterator[Item]:
+    """Sets of points: queries as labelled points, those on the surface as a scan."""
+    from ff3d.shapes.point_cloud import PointCloud
+
+    for each in sets:
+        title = f"{name.removesuffix('.npz')} {each.name}".rstrip()
+        if each.normals is not None:
+            yield _of_shape(title, PointCloud(each.points, each.normals))
+        else:
+            yield _points_item(title, each.points, each.inside)
 
 
 def shape_item(path: str | Path) -> Item:
@@ -258,19 +300,15 @@ def _known_truth(name: str, sha256: str) -> Iterator[Item]:
 
 def _stored_points(path: Path) -> Iterator[Item]:
     """What is in an .npz: labelled points of `prepare`, test sets, voxels, else a point cloud."""
-    from ff3d.files import check_archive
+    from ff3d.datasets.reading import load_arrays, read_sets
 
     try:
-        check_archive(path)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if {"points", "occupancies", "loc", "scale"} <= arrays.keys():
-            points = arrays["points"].astype(np.float64) * float(arrays["scale"]) + arrays["loc"]
-            inside = np.unpackbits(arrays["occupancies"], count=len(points)).astype(bool)
-            yield _labelled(path.stem, points, inside)
+        arrays = load_arrays(path)
+        if sets := read_sets(arrays):
+            yield from _of_sets(path.name, sets)
             return
         if {"occupancy", "origin", "spacing"} <= arrays.keys():
-            yield _labelled(path.stem, *_voxels(**{key: arrays[key] for key in ("occupancy", "origin", "spacing")}))
+            yield _points_item(path.stem, *_voxels(**{key: arrays[key] for key in ("occupancy", "origin", "spacing")}))
             return
     except Exception as error:
         raise ValueError(f"{path}: not an .npz that can be shown ({one_line(error)})") from error
@@ -278,14 +316,15 @@ def _stored_points(path: Path) -> Iterator[Item]:
         from ff3d.points.test_sets import load_test_sets
 
         for kind, (points, inside) in load_test_sets(path).items():
-            yield _labelled(f"{path.stem} {kind}", points, inside)
+            yield _points_item(f"{path.stem} {kind}", points, inside)
         return
     yield shape_item(path)
 
 
-def _labelled(name: str, points: Floats, inside: Bools) -> Item:
+def _points_item(name: str, points: Floats, inside: Bools | None) -> Item:
     step = -(-len(points) // MOST_POINTS)
-    return Item(name, np.asarray(points, dtype=np.float64)[::step], labels=inside[::step])
+    labels = None if inside is None else inside[::step]
+    return Item(name, np.asarray(points, dtype=np.float64)[::step], labels=labels)
 
 
 def _voxels(occupancy: Any, origin: Any, spacing: Any) -> tuple[Floats, Bools]:

@@ -12,6 +12,7 @@ import sys
 import webbrowser
 from contextlib import contextmanager, redirect_stdout, suppress
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
-LOOPBACKS = (LOOPBACK, "localhost", "::1")  # what a machine calls itself
+# hosts that listen everywhere, and where they are reached from this machine
+EVERYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}  # noqa: S104
 PORT = 8080
 NEEDS = "needs the package viser: pip install 'ff3d[view]'"
 FIELD_OF_VIEW = 30.0  # degrees, as of the pictures
@@ -69,7 +71,8 @@ class Page:
     def address(self) -> str:
         """What to type into a browser on this machine."""
         host = self.server.get_host()
-        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.server.get_port()}"  # noqa: S104
+        host = EVERYWHERE.get(host, host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}"
 
     def look_from(self, distance: float) -> None:
         """The first view: the origin, from so far away."""
@@ -121,17 +124,17 @@ def _own_pages_alone(host: str) -> Iterator[None]:
     """Within it a server of viser's that is started refuses browsers that show another site's page.
 
     Any page may open a websocket to this machine, and viser would obey it. The request names the page's site, and the
-    server as the browser knows it: they must agree, and on loopback be a name of loopback, which a site cannot take by
-    having its own name resolve to this machine.
+    server as the browser knows it: they must agree, and be one of `own_names`.
     """
     from websockets.asyncio import server
 
     serve: Any = server.serve
+    names = own_names(host)
 
     def guarded(handler: Any, *place: Any, process_request: Any, **options: Any) -> Any:
         def answer(connection: Any, request: Any) -> Any:
             origin, name = request.headers.get("Origin"), request.headers.get("Host", "")
-            if same_site(origin, name, loopback=host in LOOPBACKS):
+            if same_site(origin, name, names):
                 return process_request(connection, request)
             return connection.respond(HTTPStatus.FORBIDDEN, f"this page is not for {origin or name}\n")
 
@@ -144,13 +147,40 @@ def _own_pages_alone(host: str) -> Iterator[None]:
         server.serve = serve  # type: ignore[misc]
 
 
-def same_site(origin: str | None, name: str, *, loopback: bool) -> bool:
+def own_names(host: str) -> frozenset[str] | None:
+    """The names, beside addresses and localhost, of a server that listens at `host`; None if that is on loopback."""
+    if _is_loopback(host):
+        return None
+    return frozenset(name.lower() for name in (host, socket.gethostname(), socket.getfqdn()))
+
+
+def same_site(origin: str | None, name: str, names: frozenset[str] | None) -> bool:
     """Whether a request with these headers Origin (None: not from a page) and Host comes from a server's own page.
 
-    loopback: the name must be one of this machine's own for itself.
+    names: see `own_names`.  A site can have its own name resolve to this machine, so that Origin and Host agree; it
+    cannot so take an address, or a name of this machine.
     """
-    known = urlsplit(f"//{name}").hostname in LOOPBACKS or not loopback
-    return known and (origin is None or urlsplit(origin).netloc == name)
+    try:
+        host = urlsplit(f"//{name}").hostname or ""
+        origin = None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # no such thing
+        return False
+    known = _is_loopback(host) or (names is not None and (host in names or _address(host) is not None))
+    return known and origin in (None, name)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone: localhost, ::1, or one of 127.0.0.0/8."""
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is given as, None of a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def glb(vertices: Floats, faces: Ints, colors: NDArray[np.float64] | None = None) -> bytes:

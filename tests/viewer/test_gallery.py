@@ -1,5 +1,7 @@
 import io
+import shutil
 import signal
+import socket
 import sys
 from contextlib import closing
 from importlib.metadata import version
@@ -15,9 +17,11 @@ from ff3d.datasets.prepare import prepare
 from ff3d.fitting import fit
 from ff3d.formats.writers import save_mesh
 from ff3d.points.test_sets import test_points as labelled_points
-from ff3d.viewer.gallery import PLANES, TURNS, Cut, plane_picture, turn_between
+from ff3d.viewer.gallery import PLANES, TURNS, Cut, Gallery, plane_picture, turn_between
 from ff3d.viewer.items import Item, load_items, truth_of
-from ff3d.viewer.page import Page, glb, same_site
+from ff3d.viewer.page import Page, glb, own_names, same_site
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,75 @@ def test_everything_that_ff3d_writes_can_be_shown(folder, ball):
     assert shown["cloud.xyz"][0].normals is not None
     with pytest.raises(ValueError, match="nothing to show here"):
         load_items([folder / ".."])
+
+
+def test_a_set_of_every_layout_is_shown_in_input_coordinates(folder, tmp_path):
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    ball.apply_transform(trimesh.transformations.scale_and_translate(3.0, (5, -6, 7)))
+    save_mesh(ball, tmp_path / "far.ply")
+    sets = {
+        "ff3d": ("mixed", "volume", "near", "surface"),
+        "occnet": ("volume", "surface"),
+        "3dshape2vecset": ("volume", "near", "surface"),
+        "dora": ("volume", "near", "surface"),
+        "hunyuan": ("volume", "near", "sharp", "surface", "salient"),
+    }
+    names = {"occnet": ["", "surface"], "dora": ["near and volume", "surface"]}
+    for layout, kinds in sets.items():
+        for shards in (None, 1):
+            out = tmp_path / f"{layout}-{shards}"
+            target = "signed" if layout == "ff3d" and shards else None
+            prepare(
+                [tmp_path / "far.ply"], out, make_sets_config(layout, kinds, points=300, target=target), shards=shards
+            )
+            items = load_items([out])
+            shown = [item.name.removeprefix("far").strip() for item in items]
+            wanted = ["" if kind == "mixed" else kind for kind in kinds]
+            assert sorted(shown) == sorted(names.get(layout, wanted))
+            for item in items:
+                radius = np.linalg.norm(item.vertices - (5, -6, 7), axis=1) / 3
+                if item.labels is None:
+                    assert np.abs(radius - 1).max() < 0.01
+                    assert ((item.vertices - (5, -6, 7)) * item.normals > -0.1).all()
+                else:
+                    assert (item.labels == (radius < 1))[np.abs(radius - 1) > 0.02].all()
+
+
+def test_of_distances_without_a_sign_the_points_are_shown_without_labels(folder, tmp_path):
+    config = make_sets_config("ff3d", ("volume",), points=300, target="unsigned")
+    prepare([folder / "ball.ply"], tmp_path, config)
+    (item,) = load_items([tmp_path])
+    assert (item.name, item.labels) == ("ball volume", None)
+
+
+def test_a_row_whose_file_is_damaged_or_of_no_layout_is_left_out_and_named(folder, tmp_path, caplog):
+    shutil.copy(folder / "ball.ply", tmp_path / "other.ply")
+    meshes = [folder / "ball.ply", tmp_path / "other.ply"]
+    prepare(meshes, tmp_path / "set", make_sets_config("occnet", points=300))
+    (tmp_path / "set/shapes/ball/points.npz").write_bytes(b"PK\3\4 cut short")
+    assert {item.name for item in load_items([tmp_path / "set"])} == {"other", "other surface"}
+    assert "shapes/ball: left out: " in caplog.text
+    for path in (tmp_path / "set").rglob("*.npz"):
+        np.savez(path, vertices=np.zeros((9, 3)))
+    with pytest.raises(ValueError, match="none of its rows can be shown"):
+        load_items([tmp_path / "set"])
+    assert "no sets of points of a known layout: ff3d, occnet, 3dshape2vecset, dora, hunyuan" in caplog.text
+
+
+def test_two_shapes_of_one_name_are_told_apart_and_the_same_one_is_shown_once(folder, ball, tmp_path):
+    turned = ball.copy()  # as many vertices
+    turned.vertices = turned.vertices[:, [1, 2, 0]] * 1.01
+    save_mesh(turned, tmp_path / "ball.ply")
+    items = load_items([folder / "ball.ply", tmp_path / "ball.ply", folder / "ball.ply"])
+    assert [item.name for item in items] == ["ball", "ball (2)"]
+    assert np.allclose(items[1].vertices, turned.vertices)
+
+
+def test_a_gallery_takes_items_of_one_name(ball):
+    first, second = (Item("ball", factor * ball.vertices, ball.faces) for factor in (1.0, 1.02))
+    assert truth_of([first, second], second) is first
+    with closing(Gallery([first, second], port=0)) as gallery:
+        assert [gallery.shown(index) for index in (0, 1)] == [True, True]
 
 
 def test_errors_are_measured_to_the_mesh_before_and_signed(folder):
@@ -158,23 +231,64 @@ def test_a_browser_turns_cuts_and_colours_and_ctrl_c_ends_the_command(folder, se
 
 
 @pytest.mark.parametrize(
-    ("origin", "name", "loopback", "answered"),
+    ("origin", "name", "host", "answered"),
     [
-        ("http://127.0.0.1:8080", "127.0.0.1:8080", True, True),
-        ("http://localhost:9000", "localhost:9000", True, True),  # through a tunnel
-        ("http://[::1]:8080", "[::1]:8080", True, True),
-        (None, "127.0.0.1:8080", True, True),  # a program's, not a page's
-        ("https://evil.example", "127.0.0.1:8080", True, False),
-        ("http://127.0.0.1:3000", "127.0.0.1:8080", True, False),
-        ("null", "127.0.0.1:8080", True, False),
-        ("http://evil.example:8080", "evil.example:8080", True, False),  # a name that resolves to this machine
-        (None, "evil.example:8080", True, False),
-        ("http://studio:8080", "studio:8080", False, True),
-        ("https://evil.example", "studio:8080", False, False),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", "127.0.0.1", True),
+        ("http://localhost:9000", "localhost:9000", "127.0.0.1", True),  # through a tunnel
+        ("http://[::1]:8080", "[::1]:8080", "127.0.0.1", True),
+        ("http://127.0.1.1:8080", "127.0.1.1:8080", "127.0.1.1", True),
+        (None, "127.0.0.1:8080", "127.0.0.1", True),  # a program's, not a page's
+        ("https://evil.example", "127.0.0.1:8080", "127.0.0.1", False),
+        ("http://127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1", False),
+        ("null", "127.0.0.1:8080", "127.0.0.1", False),
+        ("http://[::1", "[::1", "127.0.0.1", False),
+        ("http://evil.example:8080", "evil.example:8080", "127.0.0.1", False),  # a name that resolves to this machine
+        ("http://evil.example:8080", "evil.example:8080", "127.0.1.1", False),
+        (None, "evil.example:8080", "127.0.0.1", False),
+        ("http://192.0.2.1:8080", "192.0.2.1:8080", "127.0.0.1", False),
+        ("http://studio:8080", "studio:8080", "studio", True),
+        ("http://Studio:8080", "Studio:8080", "studio", True),
+        ("http://192.0.2.1:8080", "192.0.2.1:8080", EVERYWHERE, True),
+        ("http://[2001:db8::1]:8080", "[2001:db8::1]:8080", "::", True),
+        ("http://localhost:8080", "localhost:8080", EVERYWHERE, True),
+        (f"http://{socket.gethostname()}:8080", f"{socket.gethostname()}:8080", EVERYWHERE, True),
+        ("http://evil.example:8080", "evil.example:8080", EVERYWHERE, False),
+        ("http://evil.example:8080", "evil.example:8080", "studio", False),
+        ("https://evil.example", "studio:8080", "studio", False),
     ],
 )
-def test_a_page_of_another_site_is_not_answered(origin, name, loopback, answered):
-    assert same_site(origin, name, loopback=loopback) is answered
+def test_a_page_of_another_site_is_not_answered(origin, name, host, answered):
+    assert same_site(origin, name, own_names(host)) is answered
+
+
+@pytest.mark.parametrize(
+    ("host", "typed"),
+    [
+        (EVERYWHERE, "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_the_address_is_what_a_browser_here_takes(host, typed):
+    from websockets.sync.client import connect
+
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with closing(Page("", host=host, port=0)) as page:
+        assert page.address.startswith(f"http://{typed}:")
+        known = {"subprotocols": [f"viser-v{version('viser')}"]}
+        with connect(page.address.replace("http", "ws"), origin=page.address, **known) as connection:
+            assert connection.recv()
+
+
+def _has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_browser_that_shows_another_site_cannot_connect():
