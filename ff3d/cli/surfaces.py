@@ -200,8 +200,8 @@ class ExtractCommand:
         begun = time.perf_counter()
         output = self.output or (self.run if self.run.is_dir() else self.run.parent) / "mesh.ply"
         memory = bytes_of(self.max_memory)
-        # mesh.ply in a run's folder is ff3d's own
-        check_output(output, force=self.force or self.output is None, inputs=[self.run])
+        in_run = self.output is None and self.run.is_dir()  # mesh.ply there is ff3d's own
+        check_output(output, force=self.force or in_run, inputs=[self.run])
         done = load_field_of(self.run, self.device).export(
             output,
             resolution=self.resolution,

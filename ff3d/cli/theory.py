@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,11 @@ from tyro.conf import Positional, arg
 from ff3d.checks import check_seed
 from ff3d.cli.options import PageOptions, ServedPage, bytes_of, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
-from ff3d.files import check_folder, check_unmade, is_marked, locked
+from ff3d.files import check_folder, check_output, check_unmade, is_marked, locked
 from ff3d.progress import Interrupt
 
 if TYPE_CHECKING:
     from ff3d.viewer.watching import ImageWatch
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 
 @dataclass
@@ -59,16 +57,17 @@ class NtkCommand:
     """print one line of JSON"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.theory.pictures import PHOTOGRAPHS
+        from ff3d.theory.pictures import is_picture
         from ff3d.theory.shapes import STEPS, ntk, ntk_picture
 
         check_seed(self.seed)
         if self.out:
-            _check_report(self.out, b'"points": ', force=self.force)
+            pictures = ("eigenvectors.png", "frequencies.png")
+            _check_report(self.out, b'"points": ', pictures, force=self.force, inputs=[Path(self.mesh)])
         settings: dict[str, Any] = {"points": self.points, "scale": self.scale, "seed": self.seed}
         settings |= {"fit_steps": self.fit_steps, "scales": self.scales, "places": self.places}
         settings |= {"slices": 64 if self.out else 0} | ({"depth": self.depth} if self.depth is not None else {})
-        if self.mesh in PHOTOGRAPHS or self.mesh.startswith("text-") or Path(self.mesh).suffix.lower() in PICTURES:
+        if is_picture(self.mesh):
             kernels = ntk_picture(self.mesh, self.mappings, size=self.size, **settings)
         else:
             kernels = ntk(self.mesh, self.mappings, **settings)
@@ -146,7 +145,7 @@ class ImageCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.runs import new_folder
         from ff3d.surfaces.extraction import available_memory
-        from ff3d.theory.images import ImageFit, fit_images
+        from ff3d.theory.images import ImageFit, fit_images, planned_fits
         from ff3d.theory.pictures import load_picture
         from ff3d.views.theory import image_rows, write_image_report
 
@@ -158,7 +157,10 @@ class ImageCommand:
         picture = load_picture(self.picture, max_memory=memory)
         check_seed(self.seed)
         folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
-        _check_report(folder, b'"picture": ', force=self.force)
+        planned = planned_fits(self.mappings, self.scales, self.preset)
+        names = [name if scale is None else f"{name}-{scale:g}" for name, scale in planned]
+        pictures = [f"{name}.png" for name in ("truth", *names)]
+        _check_report(folder, b'"picture": ', pictures, force=self.force, inputs=[Path(self.picture)])
         command = typed_command()
 
         def save(fits: list[ImageFit]) -> None:
@@ -279,14 +281,20 @@ class SignalCommand:
         return 128 + Interrupt.last if interrupted else 0
 
 
-def _check_report(folder: Path, mark: bytes, *, force: bool) -> None:
-    """Raise FolderError if the folder cannot be written, or holds such a report's files and no rows of one."""
+def _check_report(
+    folder: Path, mark: bytes, pictures: Sequence[str] = (), *, force: bool, inputs: Sequence[Path] = ()
+) -> None:
+    """Raise FolderError if the folder cannot be written, or holds such a report's files and no rows of one.
+
+    pictures: the files that are written there beside rows and page.  inputs: files that none of them may be.
+    """
     check_folder(folder)
     rows = folder / "rows.json"
-    if not (force or (rows.exists() and is_marked(rows, mark))):
-        check_unmade(
-            rows, *(folder / name for name in ("report.html", "truth.png", "eigenvectors.png", "frequencies.png"))
-        )
+    known = force or (rows.exists() and is_marked(rows, mark))
+    for path in (rows, *(folder / name for name in ("report.html", *pictures))):
+        check_output(path, force=True, inputs=inputs)
+        if not known:
+            check_unmade(path)
 
 
 @dataclass

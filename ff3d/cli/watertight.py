@@ -46,8 +46,8 @@ class WatertightCommand:
     """simplify as far as the surface moves by less than this"""
     points: int = 100_000
     """points in an .xyz"""
-    ending: Annotated[str, arg(name="format")] = "ply"
-    """of the files in --out: ply, obj, stl, glb, xyz or npz"""
+    ending: Annotated[str | None, arg(name="format")] = None
+    """of the files in --out: ply, obj, stl, glb, xyz or npz (default: ply)"""
     workers: int = 0
     """processes that close meshes side by side (0: this one, one after the other)"""
     timeout: float | None = None
@@ -66,6 +66,10 @@ class WatertightCommand:
 
         if (self.output is None) == (self.out is None):
             raise ValueError("give -o FILE for one mesh, or --out DIR for one or many")
+        if self.output is not None:
+            given = {"--format": self.ending, "--workers": self.workers, "--timeout": self.timeout, "--ray": self.ray}
+            if ignored := [name for name, value in given.items() if value]:
+                raise ValueError(f"with -o there is no {' and no '.join(ignored)}; leave that out, or give --out DIR")
         executor = Executor(self.workers, self.timeout, self.ray)
         config = self._config()
         memory = bytes_of(self.max_memory)
@@ -83,7 +87,7 @@ class WatertightCommand:
             return 0
         assert self.out is not None
         check_folder(self.out)
-        ending = "." + self.ending.removeprefix(".")
+        ending = "." + (self.ending or "ply").removeprefix(".")
         jobs = [
             Job(source, self.out / f"{name}{ending}", config, self.points, memory)
             for source, name in zip(sources, distinct_names(sources), strict=True)

@@ -215,6 +215,15 @@ def mappings_of(preset: str) -> tuple[MappingName, ...]:
     return (*PAPER_MAPPINGS, "hash") if preset == "fast" else PAPER_MAPPINGS
 
 
+def planned_fits(
+    mappings: Sequence[MappingName], scales: Sequence[float], preset: str
+) -> list[tuple[MappingName, float | None]]:
+    """The mappings and scales (None: the mapping's own) that `fit_images` fits, in its order."""
+    names = tuple(mappings) or mappings_of(preset)
+    fits: list[tuple[MappingName, float | None]] = [(name, None) for name in names]
+    return fits + [(name, float(scale)) for name in names if name in SCALED for scale in scales]
+
+
 def coordinates(height: int, width: int) -> Singles:
     """(x, y) of each pixel, rows from the top, over the longest side: (h w, 2) float32 in [0, 1)."""
     longest = max(height, width)
@@ -330,10 +339,8 @@ def fit_images(
 
     on_fit: called with the fits so far after each.  An interrupted fit is the last.
     """
-    names = tuple(mappings) or mappings_of(preset)
-    swept = [name for name in names if name in SCALED]
     fits: list[ImageFit] = []
-    for mapping, scale in [(it, None) for it in names] + [(it, float(scale)) for it in swept for scale in scales]:
+    for mapping, scale in planned_fits(mappings, scales, preset):
         if any(fit.config.mapping.name == mapping and fit.scale == scale for fit in fits):
             continue  # the mapping's own scale
         fits.append(fit_image(picture, mapping, preset=preset, scale=scale, **settings))

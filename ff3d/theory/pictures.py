@@ -23,6 +23,7 @@ PHOTOGRAPHS = (
     *("brick", "grass", "gravel", "hubble_deep_field", "ihc", "moon", "retina"),
 )
 TEXTS = "text-0, text-1, ..."
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # by which a picture's file is known
 SMALLEST = 8  # pixels a side: SSIM compares windows of 7
 TEXT_SIZE = 512
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -34,16 +35,22 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """pixels: (h, w, 3) float32 in [0, 1].  notes: what was changed to make them so."""
+    """pixels: (h, w, 3) float32 in [0, 1].  notes: what was changed to make them so.  is_text: ff3d rendered it."""
 
     name: str
     pixels: Singles
     notes: tuple[str, ...] = ()
+    is_text: bool = False
 
-    @property
-    def is_text(self) -> bool:
-        """Whether ff3d rendered it as text."""
-        return self.name.startswith("text-")
+
+def is_picture(source: str) -> bool:
+    """Whether this is a name of a picture that `load_picture` knows, or of a file with a picture's ending."""
+    return source in PHOTOGRAPHS or _is_text_name(source) or Path(source).suffix.lower() in ENDINGS
+
+
+def _is_text_name(name: str) -> bool:
+    """Whether this is text-SEED."""
+    return name.startswith("text-") and name.removeprefix("text-").isdecimal()
 
 
 def load_picture(source: str | Path | ArrayLike, *, max_memory: int | None = None) -> Picture:
@@ -59,7 +66,7 @@ def load_picture(source: str | Path | ArrayLike, *, max_memory: int | None = Non
     if not isinstance(source, str | Path):
         return _from_array(np.asarray(source), "array")
     name = str(source)
-    if name.startswith("text-") and name.removeprefix("text-").isdecimal():
+    if _is_text_name(name):
         return text_picture(int(name.removeprefix("text-")))
     if name in PHOTOGRAPHS:
         folder = files("skimage") / "data"
@@ -163,7 +170,7 @@ def text_picture(seed: int, size: int = TEXT_SIZE) -> Picture:
         word = "".join(rng.choice(list(LETTERS), int(rng.integers(2, 10))))
         font = ImageFont.load_default(float(size * rng.uniform(0.03, 0.16)))
         draw.text((rng.uniform(-0.1, 0.9) * size, rng.uniform(-0.05, 0.95) * size), word, fill=_color(rng), font=font)
-    return Picture(f"text-{seed}", np.asarray(image, dtype=np.float32) / np.float32(255))
+    return Picture(f"text-{seed}", np.asarray(image, dtype=np.float32) / np.float32(255), is_text=True)
 
 
 def _color(rng: np.random.Generator) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from ff3d import __version__
 from ff3d.cli.main import main
 from ff3d.datasets.prepare import ROWS
 from ff3d.formats.writers import save_mesh
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 @pytest.fixture
@@ -74,6 +77,7 @@ def test_a_working_folder_that_was_deleted_is_said(tmp_path, monkeypatch, caplog
         (["watertight", "{ball}", "--out", "{ball}"], "ball.ply: is a file, expected a folder"),
         (["watertight", "{ball}", "-o", "{ball}"], "is the input itself"),
         (["watertight", "{ball}", "-o", "{tmp}/notes.obj"], "notes.obj: is there, and was not made by ff3d"),
+        (["extract", "{tmp}/shape.safetensors"], "mesh.ply: is there, and was not made by ff3d"),
         (["label", "{ball}", "{tmp}/points.npy", "-o", "{tmp}/points.npy"], "is the input itself"),
         (["label", "{ball}", "{tmp}/points.npy", "-o", "{tmp}/other.npy"], "other.npy: is there, and was not made"),
         (["label", "{ball}", "{tmp}/points.npy", "-o", "{tmp}"], "is a folder, expected a file"),
@@ -108,7 +112,8 @@ def test_a_refusal_names_what_is_wrong_before_the_work_and_leaves_everything_as_
 ):
     np.save(tmp_path / "points.npy", np.zeros((10, 3)))
     np.save(tmp_path / "other.npy", np.zeros(10))
-    for name in ("notes.obj", "README.md", "ball.npz", "config.json", "report.md"):
+    shutil.copy(FIXTURES / "field_v4_lattice.safetensors", tmp_path / "shape.safetensors")
+    for name in ("notes.obj", "README.md", "ball.npz", "config.json", "report.md", "mesh.ply"):
         (tmp_path / name).write_text("somebody's")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main([it.format(ball=ball, tmp=tmp_path) for it in arguments]) == 1

@@ -1,8 +1,12 @@
 import json
 
+import numpy as np
 import pytest
+import trimesh
+from PIL import Image
 
 from ff3d.cli import main
+from ff3d.formats.writers import save_mesh
 
 
 def test_ntk_predicts_that_raw_coordinates_learn_slowest_and_that_all_learn_on(capsys):
@@ -77,6 +81,35 @@ def test_image_compares_mappings_and_says_where_its_results_lie(tmp_path, capsys
     assert {"truth.png", "none.png", "gaussian-1.png", "rows.json", "report.html"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
+
+
+def test_image_writes_neither_over_its_input_nor_over_what_is_not_its_own(tmp_path, caplog):
+    noise = np.asarray(Image.effect_noise((32, 32), 50))
+    mappings = ["--mappings", "none", "gaussian", "--scales", "1"]
+    for name in ("gaussian.png", "gaussian-1.png", "truth.png"):
+        folder = tmp_path / name.removesuffix(".png")
+        folder.mkdir()
+        Image.fromarray(noise).save(folder / name)
+        before = (folder / name).read_bytes()
+        for options in ([], ["--force"]):
+            assert main(["image", str(folder / name), *mappings, *TINY, "--out", str(folder), *options]) == 1
+            assert f"{name}: is the input itself; name another one" in caplog.records[-1].message
+        assert main(["image", "text-0", *mappings, *TINY, "--out", str(folder)]) == 1
+        assert f"{name}: is there, and was not made by ff3d" in caplog.records[-1].message
+        assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, before)]
+    out = tmp_path / "out"
+    assert main(["image", "text-0", "--mappings", "none", *TINY, "--out", str(out)]) == 0
+    before = (out / "truth.png").read_bytes()
+    assert main(["image", str(out / "truth.png"), "--mappings", "none", *TINY, "--out", str(out)]) == 1
+    assert "truth.png: is the input itself" in caplog.records[-1].message
+    assert (out / "truth.png").read_bytes() == before
+
+
+def test_ntk_takes_a_mesh_for_one_whatever_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_mesh(trimesh.creation.icosphere(subdivisions=2), tmp_path / "text-logo.obj")
+    assert main(["ntk", "text-logo.obj", "--points", "100", "--mappings", "none", "basic"]) == 0
+    assert "text-logo.obj: share of the labels' energy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def test_many_meshes_go_to_a_folder_with_a_row_each_and_files_of_one_stem_get_di
         (["-o", "a.txt"], "known endings"),
         (["--out", "b", "--format", "txt"], "known endings"),
         (["-o", "a.ply", "--error", "0"], "error must be above 0"),
+        (["-o", "a.ply", "--workers", "2"], "with -o there is no --workers; leave that out, or give --out DIR"),
+        (["-o", "a.ply", "--timeout", "3", "--ray", "local"], "with -o there is no --timeout and no --ray"),
+        (["-o", "a.ply", "--format", "obj"], "with -o there is no --format"),
         (["--out", "b", "--timeout", "3"], "--timeout needs --workers"),
     ],
 )

@@ -10,6 +10,7 @@ from ff3d.theory.pictures import (
     PHOTOGRAPHS,
     PictureError,
     fitted_to,
+    is_picture,
     load_picture,
     missing_energy,
     power_spectrum,
@@ -111,7 +112,14 @@ def test_a_hundred_megapixels_are_refused_before_they_are_decoded(tmp_path):
 def test_text_is_a_function_of_its_seed():
     assert np.array_equal(text_picture(3, 64).pixels, text_picture(3, 64).pixels)
     assert not np.array_equal(text_picture(3, 64).pixels, text_picture(4, 64).pixels)
-    assert load_picture("text-3").is_text
+    assert fitted_to(load_picture("text-3"), 64, square=True).is_text
+
+
+def test_a_photograph_is_no_text_and_a_mesh_no_picture_whatever_its_name(tmp_path):
+    Image.fromarray(np.zeros((20, 20), dtype=np.uint8)).save(tmp_path / "text-book.png")
+    assert not load_picture(tmp_path / "text-book.png").is_text
+    assert [is_picture(name) for name in ("text-7", "astronaut", "a/Photo.JPG")] == [True] * 3
+    assert [is_picture(name) for name in ("text-logo.obj", "bunny", "text-", "astronaut.obj")] == [False] * 4
 
 
 def test_the_middle_square_and_the_longest_side():
