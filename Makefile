@@ -29,8 +29,8 @@ demo: setup
 test: lint
 	$(PYTEST) $(TESTS)
 
-# while working: neither slow tests nor those in a browser
-quick: setup
+# while working: the linters, and neither slow tests nor those in a browser
+quick: lint
 	$(PYTEST) -q -m 'not slow and not browser' $(TESTS)
 
 lint: setup
