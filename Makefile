@@ -55,7 +55,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open site/index.html"
 
-# runs every command's examples, and writes docs/commands.md with what they print; some minutes
+# runs every command's examples, and writes docs/commands.md with what they print; over half an hour
 examples: setup
 	$(BIN)/python scripts/run_examples.py
 

@@ -31,9 +31,9 @@ class FitConfig:
 
     preset: PresetName = "plain"
     """plain: for comparisons; paper: Tancik et al. 2020 to the letter (10,000 steps); direct: the best shape in few
-    seconds, without a network; small: in few bytes, likewise; fast, best: by a network, in 20 s and in 300 s. By
-    default fit takes plain if a mapping is named, small for a budget in bytes, else direct, or, with settings of a
-    network, fast (best from 60 s on)"""
+    seconds, without a network; small: in few bytes, likewise; fast, best: by a network, meant for 20 s and for 300 s
+    (give --seconds, else 30). By default fit takes plain if a mapping is named, small for a budget in bytes, else
+    direct, or, with settings of a network, fast (best from 60 s on)"""
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     """seed of the frequencies, weights and samples"""

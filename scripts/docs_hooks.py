@@ -10,6 +10,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+LINKS = {f"](../{name})": f"]({page})" for name, page in {**PAGES, "examples": "examples.md"}.items()}
 
 # a tag that has the browser fetch something, from an address with a host
 REQUEST = re.compile(r"""<(?:script|img|iframe|source)[^>]+src=["']?(?:https?:)?//[^>]+|<link[^>]+stylesheet[^>]+//""")
@@ -22,6 +23,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
     files.append(File.generated(config, "examples.md", content=examples_page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links out of docs/, which are right in the repository, lead to the site's own pages."""
+    for link, own in LINKS.items():
+        markdown = markdown.replace(link, own)
+    return markdown
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Run the examples that every command's --help ends with, and write docs/commands.md with what they print.
 
-`scripts/run_examples.py` takes some minutes. Commands that it is given (`scripts/run_examples.py extract evaluate`) are
-run in the folder that the last run left, and the page keeps what it says of the others. Numbers differ from run to run
-and from machine to machine: a test runs the quick ones again and compares the words.
+`scripts/run_examples.py` takes over half an hour. Commands that it is given (`scripts/run_examples.py extract
+evaluate`) are run in the folder that the last run left, without what they wrote there themselves, and the page keeps
+what it says of the others. Numbers differ from run to run and from machine to machine: a test runs the quick ones again
+and compares the words.
 """
 
 import contextlib
@@ -108,6 +109,22 @@ def prepare_folder() -> None:
     np.save("points.npy", np.random.default_rng(0).uniform(-1, 1, (1000, 3)))
 
 
+def remove_results(line: str, printed: str) -> None:
+    """Remove what an example wrote in an earlier run, so that it resumes nothing and numbers no folder.
+
+    printed: what the page says that it printed, where the results of one without --out and -o are named.
+    """
+    places = re.findall(r" (?:--out|-o) (\S+)", line)
+    if not places:  # runs/tune of runs/tune/tuned.json, runs/signal of runs/signal-2
+        named = re.findall(r"^results: (\S+)", printed, re.M)
+        places = [re.sub(r"^([^/]+/[^/]+?)(-\d+)?(/.*)?$", r"\1", place) for place in named]
+    for place in map(Path, places):
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+
+
 def run(names: list[str]) -> None:
     """Run the examples of these commands (none named: of all) and write the page."""
     results = read_page()
@@ -121,6 +138,7 @@ def run(names: list[str]) -> None:
                 if name in NOT_RUN:
                     results[line] = "", 0.0
                 elif name in names or not names:
+                    remove_results(line, results.get(line, ("",))[0])
                     results[line] = run_example(line)
                     print(f"{results[line][1]:5.1f} s  {line}", flush=True)
             write_page(results)
