@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -346,12 +347,15 @@ def fit(
     shape: a Trimesh, a PointCloud, a Solid, a file's path or a name, as of `load_surface`.
     settings: any of `FitConfig`'s; `preset` chooses what the others start from, by default `plain` with a mapping,
     else as `default_preset` says.  oracle: labels of one's own.  observers: see `Observer`.
-    A field that found nothing is returned, with a warning.
+    A field that found nothing is returned, with a warning. Ctrl-C, SIGTERM and SIGHUP end the fit after the step in
+    hand and then do what they do elsewhere; only a run folder (`ff3d fit --out`) keeps what there is.
     Raises ValueError for settings that are unknown or out of range, FitError if the fit breaks.
     """
     named = {} if mapping is None else {"mapping": mapping}
     config = make_config(preset, **named, **settings)
     result = train(shape, config, oracle=oracle, progress_bar=progress_bar, observers=observers)
+    if result.progress.signal and not result.progress.finished:
+        signal.raise_signal(result.progress.signal)
     for remark in result.remarks:
         log.warning("%s", remark)
     return result.field

@@ -96,6 +96,7 @@ def _options() -> dict[str, Option]:
 
 OPTIONS = _options()  # every setting by its name in the API, in files, and as an option of the commands
 OF_NETWORKS = {name for name, option in OPTIONS.items() if option.group in GROUPS} | {"storage"}
+KEPT = ("seed", "device", "cube", "margin")  # of a lattice's settings, by the network in its place
 OF_NETWORKS -= {"seconds", "bytes", "mapping", "finest", "cube", "margin"}  # those of lattices too
 
 
@@ -202,7 +203,11 @@ def unguarded(config: FitConfig) -> FitConfig:
 
 
 def by_network(config: FitConfig) -> FitConfig:
-    """The settings of the preset `fast` in place of a lattice's, for labels between which there are no distances."""
-    budget = {name: getattr(config.budget, name) for name in ("seconds", "steps")}
-    given = {name: value for name, value in budget.items() if value is not None}
-    return make_config("fast", seed=config.seed, device=config.device, **given)
+    """The settings of the preset `fast` in place of a lattice's, for labels between which there are no distances.
+
+    Those that mean the same there are kept where they are not the preset's own.
+    """
+    values, usual = config.flat(), make_config(config.preset).flat()
+    kept = {name: values[name] for name in KEPT if values[name] != usual[name]}
+    budget = {name: values[name] for name in ("seconds", "steps") if values[name] is not None}
+    return make_config("fast", **kept, **budget)

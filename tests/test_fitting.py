@@ -18,7 +18,7 @@ from ff3d.fields.config import MappingName
 from ff3d.fields.field import FAR_LOGIT, OccupancyField, load_field
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.optimise import Adam, learning_rate_factor, optimise
-from ff3d.fitting import fit, held_out_count, loss_of, train
+from ff3d.fitting import Observer, fit, held_out_count, loss_of, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import TruncatedDistance
 from ff3d.labels.surfels import PointCloudOracle
@@ -178,6 +178,23 @@ def test_what_has_no_cell_grid_is_fitted_without_a_guard(torus, caplog):
         torus, replace(config, sampling=replace(config.sampling, uniform=0.3)), oracle=lambda points: points[:, 0] > 0
     )
     assert (given.config.sampling.uniform, given.config.sampling.widths) == (0.3, plain.widths)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_signal_ends_a_fit_after_a_step_and_then_does_what_it_does_elsewhere(torus):
+    class Pressed(Observer):
+        def paused(self, field, progress):
+            signal.raise_signal(signal.SIGINT)
+            return False
+
+    class Stopped(Observer):
+        def paused(self, field, progress):
+            return True
+
+    settings = {"steps": 10**6, "device": "cpu", **SMALL}
+    with pytest.raises(KeyboardInterrupt):
+        fit(torus, "none", observers=[Pressed()], **settings)
+    assert isinstance(fit(torus, "none", observers=[Stopped()], **settings), OccupancyField)
 
 
 @pytest.mark.slow

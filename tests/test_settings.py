@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from ff3d.fields.config import DEFAULT_SECONDS, GRID_MAPPINGS, LATTICE_MAPPINGS, Budget, MappingName
-from ff3d.settings import OPTIONS, PRESETS, FitConfig, from_flat, make_config, unguarded
+from ff3d.settings import OPTIONS, PRESETS, FitConfig, by_network, from_flat, make_config, unguarded
 
 
 def test_the_paper_preset_is_the_paper_to_the_letter():
@@ -125,6 +125,12 @@ def test_settings_survive_json_and_every_option_stands_in_them_once(preset):
     flat = json.loads(json.dumps(config.flat()))
     assert set(flat) == set(OPTIONS)
     assert from_flat(flat) == config
+
+
+def test_a_network_in_place_of_a_lattice_keeps_what_was_given_and_means_the_same():
+    given = {"seed": 3, "device": "cpu", "margin": 0.1, "cube": "paper", "seconds": 5.0}
+    assert by_network(make_config("direct", **given)) == make_config("fast", **given)
+    assert by_network(make_config("small", bytes=4_000)) == make_config("fast")
 
 
 def test_without_a_guard_points_are_those_of_plain_unless_they_were_given():

@@ -249,8 +249,9 @@ def fitted_to(
         if progress:
             progress(attempt / ATTEMPTS)
         found = make(cells)
-        for factor in BOLDER if bolder and len(found[1]) > size and attempt == ATTEMPTS - 1 else ():
-            if len(found[1]) > size and bolder:
+        coarser = attempt < ATTEMPTS - 1 and cells > FEWEST_CELLS
+        for factor in () if coarser else BOLDER:
+            if bolder and len(found[1]) > size:
                 found = bolder(factor)
         used = len(found[1])
         if used <= size and (best is None or used > len(best[1])):

@@ -9,7 +9,7 @@ import torch
 
 from ff3d.fields.mapping import InputMapping, Mapping
 from ff3d.geometry.arrays import Floats
-from ff3d.theory.ntk import Kernel, KernelRegression, mapped_kernel, stable_rate
+from ff3d.theory.ntk import Kernel, KernelRegression, mapped_kernel
 
 MODES = (0, 1, 4, 16, 64, 256)
 WAVES = 64  # cycles a unit, at most
@@ -62,7 +62,7 @@ def kernel_report(
     """
     kernel = kernel_of(mapping, depth)
     dense = kernel(points, points)
-    regression = KernelRegression(dense, labels - labels.mean(), stable_rate(dense))
+    regression = KernelRegression(dense, labels - labels.mean(), 1.0)
     values, vectors = regression.spectrum
     distances = np.linspace(0, 0.5, 201)
     along = np.tile(PLACE[: mapping.dimension], (len(distances), 1))
@@ -83,7 +83,7 @@ def kernel_report(
         row / row[0],
         values / values.sum(),
         steps,
-        regression.learned(steps),
+        regression.learned(steps / values[0]),
         frequencies,
         _learned_waves(kernel, mapping.dimension, frequencies, steps),
         modes,

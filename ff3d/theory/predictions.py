@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FALLOFF = 3.0  # of the share of points that is taken, with the distance: as many in each octave of it, in space
 NOISE = 0.01  # units: of the points that are predicted, as of the comparison's test points
 NEAR = 2**19  # points near the surface, of which a neighbourhood has its tests
+MOST = 2**22  # training points that are drawn; each stands for more of them where a fit sees more
 SLOPES = 64  # points at which a network's gradient is taken
 SECOND_MOMENT = 0.999  # Adam's
 # What gradients grow by, about, while a network learns: by 5 to 10 predicted errors have their least where measured
@@ -69,16 +70,23 @@ def neighbourhoods(
     """
     rng, sampling = np.random.default_rng(config.seed), config.sampling
     total = (config.budget.steps or 0) * config.optimiser.batch_size // config.optimiser.passes
+    count = min(total, MOST)
     cube, surface = UnitCube.padded(shape.mesh.vertices), Surface.of(shape.mesh)
     box = grown_box(shape.mesh, sampling.margin * cube.scale)
-    drawn = SampleMix(sampling.uniform, sampling.widths).draw(surface, box, cube.scale, total, rng)
+    drawn = SampleMix(sampling.uniform, sampling.widths).draw(surface, box, cube.scale, count, rng)
     near = sample_surface(surface, NEAR, rng)[0] + rng.standard_normal((NEAR, 3)) * NOISE * cube.scale
     found = []
     for center in sample_surface(surface, places, rng, weight="even")[0]:
         kept, weights, radius = _seen_from(center, drawn, size, rng)
         tests = near[np.linalg.norm(near - center, axis=1) < radius][:size]
+        if not len(tests):
+            raise ValueError(f"no test points near one of the places: {total:,} points are too many to predict from")
         targets, test_targets = (np.where(shape.oracle(points), 2.0, -2.0) for points in (drawn[kept], tests))
-        found.append(Neighbourhood(cube.to_unit(drawn[kept]), targets, weights, cube.to_unit(tests), test_targets))
+        found.append(
+            Neighbourhood(
+                cube.to_unit(drawn[kept]), targets, weights * total / count, cube.to_unit(tests), test_targets
+            )
+        )
     return found
 
 

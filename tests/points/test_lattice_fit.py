@@ -55,6 +55,8 @@ def test_the_largest_that_fits_is_taken():
     assert lattice in tried
     with pytest.raises(ValueError, match="the shape takes more than 100 bytes; give more"):
         fitted_to(100, make)
+    bolder = fitted_to(400, lambda cells: (cells, bytes(500)), lambda factor: (2, bytes(int(500 / factor))))
+    assert bolder[0] == 2
 
 
 @pytest.mark.parametrize("mapping", ["voxels", "lattice"])

@@ -23,6 +23,14 @@ def test_a_neighbourhood_stands_for_every_training_point_and_has_all_that_are_ne
         assert 0.2 < np.mean(at.test_targets > 0) < 0.8
 
 
+def test_of_more_points_than_are_drawn_each_stands_for_several(monkeypatch):
+    monkeypatch.setattr("ff3d.theory.predictions.MOST", 40_000)
+    (at,) = neighbourhoods(load_surface(BALL), make_config(steps=40), places=1, size=400)
+    assert at.weights.min() == pytest.approx(40 * 8192 / 2 / 40_000)
+    assert at.weights.sum() == pytest.approx(40 * 8192 / 2, rel=0.5)
+    assert len(at.tests) > 50
+
+
 def test_more_steps_get_further_and_errors_fall():
     shape = load_surface(BALL)
     places = neighbourhoods(shape, make_config(steps=20), places=1, size=300)
