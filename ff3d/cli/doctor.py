@@ -62,9 +62,8 @@ def examine() -> dict[str, Any]:
 
     import ff3d
     from ff3d.fields.network import best_device, best_precision
-    from ff3d.geometry.cores import threads
+    from ff3d.geometry.cores import available_memory, threads
     from ff3d.shapes.sources import cache_folder
-    from ff3d.surfaces.extraction import available_memory
 
     device = best_device()
     capabilities = torch.cpu.get_capabilities()

@@ -143,8 +143,8 @@ class ImageCommand:
     """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
+        from ff3d.geometry.cores import available_memory
         from ff3d.runs import new_folder
-        from ff3d.surfaces.extraction import available_memory
         from ff3d.theory.images import ImageFit, fit_images, planned_fits
         from ff3d.theory.pictures import load_picture
         from ff3d.views.theory import image_rows, write_image_report

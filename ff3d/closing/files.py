@@ -121,7 +121,7 @@ def save(
     resolution = round(float((bounds[1] - bounds[0]).max()) / closed.cell)
 
     def logits(points: Floats) -> Floats:
-        return oracle.winding_number(points) - 0.5
+        return np.where(oracle(points), 1.0, -1.0)
 
     save_voxels(logits, bounds, path, resolution=resolution, max_memory=max_memory, progress=progress)
 
@@ -151,5 +151,6 @@ def close_many(
     with locked(rows.parent):
         known = read_rows(rows)
         for job in jobs:
-            check_output(job.output, force=force or job.output.name in known, inputs=[job.source])
+            made = "failure" not in known.get(job.output.name, {"failure": "not run"})
+            check_output(job.output, force=force or made, inputs=[job.source])
         return run_to_rows(jobs, rows, executor, title="watertight", unit="meshes", progress=progress)

@@ -43,7 +43,8 @@ class FloodOracle:
         shape = np.ceil((high - self._lower) / self.cell + MARGIN).astype(int)
         if level:  # too many to be distinguished
             self.cell *= 2**level
-            shape = -(-shape // 2**level) + 1
+            self._lower -= self.cell  # the grid still ends in cells that nothing touches
+            touched, shape = touched + 1, -(-shape // 2**level) + 2
         walls = np.zeros(shape, dtype=bool)
         walls[tuple(touched.T)] = True
         parts, _ = ndimage.label(~walls)

@@ -24,12 +24,13 @@ from ff3d.closing.distance_field import (
     outward,
 )
 from ff3d.closing.flood import FloodOracle
-from ff3d.geometry.arrays import Floats
+from ff3d.geometry.arrays import Floats, Inside
+from ff3d.geometry.cores import available_memory
 from ff3d.geometry.distances import NearestFaces
-from ff3d.geometry.hidden_walls import separating_surface
+from ff3d.geometry.hidden_walls import LOSABLE, separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.surfaces import cleaning
-from ff3d.surfaces.extraction import available_memory, check_memory, extract_mesh
+from ff3d.surfaces.extraction import check_memory, extract_mesh
 from ff3d.surfaces.grid_levels import ExtractionError, Guide, Logits
 from ff3d.surfaces.sharp import sharpen
 
@@ -51,11 +52,15 @@ ROUNDS, ROUGHEST, FINEST = 8, 16, 8192  # of raising the resolution until an err
 
 @dataclass(frozen=True)
 class _Field:
-    """What is extracted: the logits, a guide to where they are 0, and the surface that the mesh is to follow."""
+    """What is extracted: the logits, a guide to where they are 0, and the surface that the mesh is to follow.
+
+    oracle: of what is inside; None of slabs, which have no sharp edges.
+    """
 
     logits: Logits
     guide: Guide
     surface: trimesh.Trimesh
+    oracle: Inside | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,8 @@ class _Closing:
         boxes = np.concatenate([_box(mesh) for mesh in meshes if mesh is not None])
         self.size = float(np.ptp(boxes, axis=0).max())
         self.offset = length_of(config.offset, self.size)
+        if config.sharp and config.sheets == "thicken" and self.solid is None:
+            raise ValueError("all of the shape is sheets, and slabs have no sharp edges: leave sharp out")
         self.thickness = 0.0 if config.thickness is None else length_of(config.thickness, self.size)
         if self.is_cloud and (self.offset or config.sharp):
             raise ValueError("a point cloud has no faces to be sharp or moved by; leave sharp and offset out")
@@ -240,10 +247,12 @@ class _Closing:
         counts = np.ceil((high - low + 2 * margin) / cell).astype(int)
         bounds = np.stack([low - margin, low - margin + counts * cell])
         mesh = self._extract(fields, bounds, int(counts.max()))
-        if self.config.sharp and self.solid is not None:
-            surface = outward(fields[0].surface, self.oracle, cell)
+        solid, *slabs = fields
+        if self.config.sharp and solid.oracle is not None:
+            surface = outward(solid.surface, solid.oracle, cell)
             mesh = sharpen(mesh, NearestFaces(surface).with_normals, lower=bounds[0], cell=cell)
-        return Closed(mesh, fields[0].surface, resolution, cell, self.notes)
+        followed = joined(solid.surface, slabs[0].surface) if slabs else solid.surface
+        return Closed(mesh, followed, resolution, cell, self.notes)
 
     def _extract(self, fields: list[_Field], bounds: Floats, resolution: int) -> trimesh.Trimesh:
         """Marching cubes of what one of the fields has inside."""
@@ -297,9 +306,10 @@ class _Closing:
             oracle = flood if oracle is None else any_of([oracle, flood])
             guides.append(guide_to(NearestFaces(mesh), abs(self.offset) + 2 * flood.cell))  # sqrt(3) cells, and some
         assert mesh is not None
-        surface = separating_surface(mesh, oracle, cell)
+        # what is hidden, however small, would be hollowed out inward of it
+        surface = separating_surface(mesh, oracle, cell, losable=0.0 if self.offset < 0 else LOSABLE)
         guides = guides or [guide_to(NearestFaces(surface), abs(self.offset))]
-        return _Field(DistanceField(surface, oracle, cell=cell, offset=self.offset), either(guides), surface)
+        return _Field(DistanceField(surface, oracle, cell=cell, offset=self.offset), either(guides), surface, oracle)
 
     def _slabs(self, cell: float) -> _Field:
         """The sheets, thickened."""

@@ -62,9 +62,14 @@ def _read_scene(file: _File) -> Polygons:
     """The triangles of `read_gltf`."""
     meshes: dict[int, list[Part]] = {}
     placed: list[tuple[Floats, Ints, Floats]] = []
+    stored = 0
     for mesh, matrices in _placements(file):
         if mesh not in meshes:
-            meshes[mesh] = list(_primitives(file, mesh))
+            meshes[mesh] = []
+            for part in _primitives(file, mesh):
+                meshes[mesh].append(part)
+                if (stored := stored + sum(map(len, part))) > MOST:
+                    raise MeshError(f"its primitives have more than the {MOST:,} vertices and triangles that are read")
         placed += [(*part, matrices) for part in meshes[mesh]]
     for what, total in {
         "vertices": sum(len(points) * len(matrices) for points, _, matrices in placed),
@@ -376,7 +381,11 @@ def _primitives(file: _File, mesh: int) -> Iterator[Part]:
             yield _decode_draco(file, primitive["extensions"][DRACO])
         elif mode >= TRIANGLES:
             vertices = file.accessor(attributes["POSITION"], ("VEC3",))
-            yield vertices, _triangles(file, primitive, mode, len(vertices))
+            triangles = _triangles(file, primitive, mode, len(vertices))
+            if triangles.size < len(vertices):  # other primitives have the rest of them
+                used, corners = np.unique(triangles, return_inverse=True)
+                vertices, triangles = vertices[used], corners.reshape(-1, 3)
+            yield vertices, triangles
 
 
 def _triangles(file: _File, primitive: dict[str, Any], mode: int, num_vertices: int) -> Ints:

@@ -165,25 +165,53 @@ def keep_freed_memory(megabytes: int = 256) -> None:
             mallopt(m_trim_threshold, 4 * megabytes * 2**20)
 
 
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes available to this process: the machine's, or what a control group has left where that is less.
+
+    root: of the file system that tells the limits.
+    """
+    import psutil
+
+    left = [_memory_left(group) for group in _control_groups("memory", root)]
+    return max(0, int(min([psutil.virtual_memory().available, *left])))
+
+
+def _memory_left(group: Path) -> float:
+    """The bytes that one control group, of version 2 or 1, may still use; inf without a limit."""
+    second = (group / "memory.max").exists()
+    names = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    try:
+        limit, used = (float((group / name).read_text(encoding="utf-8")) for name in names)
+        lines = (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # no such group, or "max"
+        return math.inf
+    statistics = dict(line.split() for line in lines)
+    # inactive file pages count as used, but the system reclaims them when memory runs short
+    return limit - used + int(statistics.get("inactive_file" if second else "total_inactive_file", 0))
+
+
 def _quota(root: Path) -> float:
     """The smallest CPU quota of this process's control groups and those above them, in processors; inf without one."""
+    return min([math.inf, *(_group_quota(group) for group in _control_groups("cpu", root))])
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of this process's control groups, of version 2 or 1, and of those above them."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return math.inf
-    quotas = [math.inf]
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         mounted = root / "sys/fs/cgroup" / controllers  # version 2 has no controllers here
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         group = mounted / path.lstrip("/")
         while True:
-            quotas.append(_group_quota(group))
+            yield group
             if group == mounted or mounted not in group.parents:
                 break
             group = group.parent
-    return min(quotas)
 
 
 def _group_quota(group: Path) -> float:

@@ -23,20 +23,24 @@ SPOTS = np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]])  # o
 SAMPLE, LOSABLE = 2**13, 1e-3
 
 
-def separating_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> trimesh.Trimesh:
+def separating_surface(
+    mesh: trimesh.Trimesh, inside: Inside, size: float, *, losable: float = LOSABLE
+) -> trimesh.Trimesh:
     """The part of a mesh that has inside on one side and outside on the other.
 
     inside: the oracle.  size: input units, the longest edge of the smallest pieces into which faces are cut where they
     separate in one place and not in another.
 
     Of parts that overlap, and of walls and sheets in a solid, what lies in the solid is left out, to within about
-    `size` where it meets the rest. If none of the surface separates, or all but `LOSABLE` of its area, the mesh itself
+    `size` where it meets the rest. If none of the surface separates, or all but `losable` of its area, the mesh itself
     is returned; else one whose faces share no vertices.
     """
-    return parted_surface(mesh, inside, size)[0]
+    return parted_surface(mesh, inside, size, losable=losable)[0]
 
 
-def parted_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tuple[trimesh.Trimesh, trimesh.Trimesh]:
+def parted_surface(
+    mesh: trimesh.Trimesh, inside: Inside, size: float, *, losable: float = LOSABLE
+) -> tuple[trimesh.Trimesh, trimesh.Trimesh]:
     """The `separating_surface` of a mesh, and the rest of it, which is hidden; together they are all of its surface."""
     import trimesh
     from scipy.spatial import cKDTree
@@ -46,7 +50,7 @@ def parted_surface(mesh: trimesh.Trimesh, inside: Inside, size: float) -> tuple[
         return mesh, nothing
     points, faces = surface.sample(SAMPLE, np.random.default_rng(0))
     sampled = _sides_differ(points, surface.crosses[faces], inside, size)
-    if sampled.mean() > 1 - LOSABLE or not sampled.any():
+    if sampled.mean() > 1 - losable or not sampled.any():
         return mesh, nothing
     pieces = _subdivided(surface.corners, PATCH * size)
     separates = _separates(pieces, inside, np.full(3, 1 / 3), size)

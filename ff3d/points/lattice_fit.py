@@ -11,13 +11,13 @@ import numpy as np
 from ff3d.fields.config import Budget, MappingConfig
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import order_in_space
+from ff3d.geometry.cores import available_memory
 from ff3d.geometry.sampling import sample_surface
 from ff3d.lattices.codec import Bytes, encoded
 from ff3d.lattices.lattice import Frame, Lattice
 from ff3d.points.lattice_sampling import SignedDistance, sample
 from ff3d.points.lattice_solving import STEPS as SOLVED_STEPS
 from ff3d.points.lattice_solving import fitted_to, solved, solved_to
-from ff3d.surfaces.extraction import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 from ff3d.files import MARK, write_atomically
 from ff3d.formats.writers import WRITERS, save_mesh
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.cores import available_memory
 from ff3d.geometry.sampling import sample_surface
 from ff3d.geometry.triangles import signed_volume, unit_vectors
 from ff3d.surfaces import cleaning
-from ff3d.surfaces.extraction import available_memory, extract_mesh
+from ff3d.surfaces.extraction import extract_mesh
 from ff3d.surfaces.grid_levels import Guide, Logits
 
 if TYPE_CHECKING:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.cores import available_memory
 from ff3d.geometry.triangles import signed_volumes
 from ff3d.surfaces.grid_levels import (
     BATCH,
@@ -140,18 +139,6 @@ def memory_needed(
         return needed + 2 * BYTES_PER_VERTEX * (nx * ny + ny * nz + nz * nx)
     tables = BYTES_PER_TILE * math.prod(n // 8 + 3 for n in (nx, ny, nz))
     return needed + tables + (BYTES_PER_VERTEX + BYTES_PER_CELL) * (nx * ny + ny * nz + nz * nx)
-
-
-def available_memory(group: str | Path = "/sys/fs/cgroup") -> int:
-    """Bytes available to this process: the machine's, or the control group's (cgroup v2) where that is less."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (int(Path(group, name).read_text()) for name in ("memory.max", "memory.current"))
-        statistics = dict(line.split() for line in Path(group, "memory.stat").read_text().splitlines())
-        # inactive file pages count as used, but the system reclaims them when memory runs short
-        return max(0, min(available, limit - used + int(statistics.get("inactive_file", 0))))
-    except (OSError, ValueError):
-        return available  # no control group, or no limit in it ("max")
 
 
 def _check_count(name: str, value: int, least: int, what: str) -> None:

@@ -33,6 +33,7 @@ from ff3d.fields.mapping import InputMapping, Mapping, RawCoordinates, build_map
 from ff3d.fields.network import Network, resolve_device
 from ff3d.fields.optimise import Draw, Pool, optimise
 from ff3d.geometry.arrays import Singles
+from ff3d.geometry.cores import available_memory
 from ff3d.theory.pictures import Picture, PictureError, fitted_to, load_picture, psnr, ssim
 
 Preset = Literal["paper", "lecture", "fast"]
@@ -268,7 +269,7 @@ def fit_image(
     max_memory: bytes; by default what is available. Compared before the work begins.  observer: see `ImageObserver`.
     Raises PictureError for a picture that cannot be used, ValueError for settings, FitError if the loss diverges.
     """
-    available = _available_memory() if max_memory is None else max_memory
+    available = available_memory() if max_memory is None else max_memory
     truth = picture if isinstance(picture, Picture) else load_picture(picture, max_memory=available)
     config = image_config(preset, mapping, kind=kind_of(truth, kind), **settings)
     truth = fitted_to(truth, config.size, square=config.square)
@@ -402,9 +403,3 @@ def _training_pixels(pixels: Singles, config: ImageConfig) -> tuple[Draw, Optimi
         return Pool(whole.points[chosen], whole.targets[chosen])
 
     return (lambda _, __: whole) if optimiser.passes == EVERY_BATCH else draw, optimiser
-
-
-def _available_memory() -> int:
-    from ff3d.surfaces.extraction import available_memory
-
-    return available_memory()

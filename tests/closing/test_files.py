@@ -10,6 +10,7 @@ import trimesh
 
 from ff3d.closing.config import ClosingConfig
 from ff3d.closing.files import ROWS, Job, close_many
+from ff3d.files import FolderError
 from ff3d.formats.writers import save_mesh
 from ff3d.jobs import Executor
 from ff3d.shapes.mesh import load_mesh
@@ -84,6 +85,15 @@ def test_what_is_not_the_result_of_this_mesh_and_these_options_is_made_again(fol
     assert row == json.loads((folder / "out" / ROWS).read_text().splitlines()[-1])
     assert row["volume"] == pytest.approx(2 if change == "mesh" else 1, rel=0.05)
     assert (folder / "out" / "box.ply").exists()
+
+
+def test_what_was_put_in_the_place_of_a_failure_is_not_replaced(folder):
+    close_many(jobs_of(folder, ["sheet"]), folder / "out" / ROWS)
+    (folder / "out" / "sheet.ply").write_text("drawn by hand")
+    thick = ClosingConfig(resolution=24, sheets="thicken", thickness=0.2)
+    with pytest.raises(FolderError, match=r"sheet\.ply"):
+        close_many(jobs_of(folder, ["sheet"], thick), folder / "out" / ROWS)
+    assert (folder / "out" / "sheet.ply").read_text() == "drawn by hand"
 
 
 @pytest.mark.slow

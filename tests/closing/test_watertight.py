@@ -1,9 +1,12 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import trimesh
 
 import ff3d
 from ff3d.closing.config import ClosingConfig, length_of
+from ff3d.closing.flood import FloodOracle
 from ff3d.closing.watertight import close, largest_distance, watertight
 from ff3d.geometry.distances import NearestFaces
 from ff3d.geometry.triangles import areas
@@ -263,6 +266,13 @@ def test_an_offset_moves_the_surface_by_that_distance(offset):
     assert closed.volume == pytest.approx(expected, rel=0.01)
 
 
+def test_a_small_part_hidden_in_a_solid_is_not_hollowed_out_by_an_inward_offset():
+    hidden = joined(box(1.0, 1.0, 1.0), box(0.01, 0.01, 0.01))
+    closed = check_closed(watertight(hidden, resolution=64, offset=-0.1))
+    assert closed.body_count == 1
+    assert closed.volume == pytest.approx(0.8**3, rel=0.01)
+
+
 def test_a_simplified_result_is_closed():
     closed = check_closed(watertight(ball(), resolution=48, simplify=500))
     assert len(closed.faces) <= 500
@@ -331,7 +341,9 @@ def test_a_tree_keeps_its_trunk_solid_and_its_leaves_thin():
     scan = ball(0.3, at=(0, 1, 0))  # with a hole: its sides are told apart all the same
     scan = without(scan, scan.triangles_center[:, 2] > 0.28)
     tree = joined(trunk, *leaves, two_sided, scan)
-    closed = check_closed(watertight(tree, resolution=96, sheets="thicken", thickness=0.06))
+    made = close(tree, ClosingConfig(resolution=96, sheets="thicken", thickness=0.06))
+    assert largest_distance(made.mesh, made.surface) < 0.1  # also from the slabs, which follow the leaves
+    closed = check_closed(made.mesh)
     assert closed.body_count == 5
     expected = 0.3 * 0.3 * 2 + 3 * slab_volume(0.4, 0.06) + ball(0.3).volume
     assert closed.volume == pytest.approx(expected, rel=0.02)
@@ -342,21 +354,50 @@ def test_a_slab_thinner_than_two_cells_is_refused_with_the_resolution_that_it_ne
         watertight(square(1), resolution=64, sheets="thicken", thickness=0.01)
 
 
-def test_a_room_of_loose_walls_with_slits_is_filled_and_what_cuts_nothing_off_is_left_out():
+def walls_of_a_room(length):
     rng = np.random.default_rng(0)
     walls = []
     for axis in range(3):
         for side in (-0.5, 0.5):
-            wall = square(0.985, pieces=3)  # short of its neighbours: a slit all round
+            wall = square(length, pieces=3)
             wall.apply_transform(trimesh.geometry.align_vectors([0, 0, 1], np.eye(3)[axis]))
             wall.apply_translation(side * np.eye(3)[axis])
             turned = rng.random(len(wall.faces)) < 0.5
             wall.faces = np.where(turned[:, None], wall.faces[:, ::-1], wall.faces)
             walls.append(wall)
-    room = joined(*walls, square(0.4, at=(1.2, 0, 0)))
+    return joined(*walls)
+
+
+def test_a_room_of_loose_walls_with_slits_is_filled_and_what_cuts_nothing_off_is_left_out():
+    room = joined(walls_of_a_room(0.985), square(0.4, at=(1.2, 0, 0)))  # a slit all round each wall
     closed = check_closed(watertight(room, resolution=60, sheets="fill"))
     assert closed.body_count == 1
     assert closed.volume == pytest.approx(1, rel=0.04)
+
+
+def test_what_sheets_cut_off_has_sharp_edges():
+    room, corners = walls_of_a_room(0.998), np.array(list(product((-0.5, 0.5), repeat=3)))
+    away = {}
+    for sharp in (False, True):
+        closed = check_closed(watertight(room, resolution=30, sheets="fill", sharp=sharp))
+        away[sharp] = 30 * NearestFaces(closed)(corners)[0].max()
+    assert away[True] < 0.1 < away[False]
+
+
+def test_slabs_alone_have_no_edges_to_be_sharp():
+    with pytest.raises(ValueError, match="slabs have no sharp edges"):
+        watertight(square(1, pieces=3), resolution=64, sheets="thicken", thickness=0.1, sharp=True)
+
+
+@pytest.mark.parametrize("walls", [10**7, 3000, 300])
+def test_a_flood_is_right_in_however_large_cells(monkeypatch, walls):
+    monkeypatch.setattr("ff3d.closing.flood.WALLS", walls)
+    sealed, points = box(1, 1, 1), np.array([[0, 0, 0], [0.3, -0.3, 0.3], [0, 0, 0.7], [-0.7, 0, 0], [0.6, 0.6, 0.6]])
+    assert FloodOracle(sealed, 1 / 100)(points).tolist() == [True, True, False, False, False]
+    for axis in range(3):
+        for side in (-1, 1):
+            cup = without(sealed, side * sealed.triangles_center[:, axis] > 0.49)
+            assert not FloodOracle(cup, 1 / 100)(points).any()
 
 
 def test_a_sheet_that_cuts_nothing_off_is_not_filled_to_nothing_but_refused():

@@ -34,6 +34,34 @@ def test_a_scene_of_many_nodes_is_placed_as_trimesh_places_it(tmp_path):
     assert all(part.volume > 0 for part in ours.split())  # a mirror turns no part inside out
 
 
+def test_primitives_that_share_their_vertices_take_no_more_memory_than_their_triangles(tmp_path, monkeypatch):
+    ball, path = trimesh.creation.icosphere(3), tmp_path / "ball.gltf"
+    points, corners = ball.vertices.astype("<f4").tobytes(), ball.faces.astype("<u4").tobytes()
+    (tmp_path / "ball.bin").write_bytes(points + corners)
+    count = len(ball.vertices)
+    box = {"min": ball.bounds[0].tolist(), "max": ball.bounds[1].tolist()}
+    accessors = [{"bufferView": 0, "componentType": 5126, "count": count, "type": "VEC3", **box}]
+    for face in range(len(ball.faces)):
+        place = {"bufferView": 1, "byteOffset": 12 * face}
+        accessors.append({**place, "componentType": 5125, "count": 3, "type": "SCALAR"})
+    primitives = [{"attributes": {"POSITION": 0}, "indices": 1 + face} for face in range(len(ball.faces))]
+    header = {
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": primitives}], "accessors": accessors,
+        "buffers": [{"uri": "ball.bin", "byteLength": len(points + corners)}],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": len(points)},
+            {"buffer": 0, "byteOffset": len(points), "byteLength": len(corners)},
+        ],
+    }  # fmt: skip
+    path.write_text(json.dumps(header))
+    monkeypatch.setattr("ff3d.formats.gltf.MOST", 4 * len(ball.faces))
+    assert load_mesh(path).volume == pytest.approx(ball.volume)
+    monkeypatch.setattr("ff3d.formats.gltf.MOST", 4 * len(ball.faces) - 1)
+    with pytest.raises(MeshError, match="vertices and triangles that are read"):
+        load_mesh(path)
+
+
 def test_a_chain_of_ten_thousand_nodes_is_no_recursion(tmp_path):
     save_mesh(trimesh.creation.box(), tmp_path / "box.glb")
     data = (tmp_path / "box.glb").read_bytes()

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 from threadpoolctl import threadpool_info
@@ -10,6 +11,7 @@ from ff3d.geometry.cores import (
     SPINS,
     VARIABLES,
     WAITING,
+    available_memory,
     limit_threads,
     limited_affinity,
     limited_threads,
@@ -152,6 +154,40 @@ def test_quotas_of_control_groups_count_rounded_up(tmp_path, cgroup, files, quot
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert processors(tmp_path) == min(quota, processors(tmp_path / "none"))
+
+
+STATISTICS = "anon 3000000\ninactive_file 1500000\ntotal_inactive_file 2500000\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "left"),
+    [
+        ("0::/\n", {"memory.max": "8000000\n", "memory.current": "5000000\n"}, 4_500_000),
+        (
+            "0::/a/b\n",
+            {"a/memory.max": "9000000\n", "a/memory.current": "5000000\n", "a/b/memory.max": "max\n"},
+            5_500_000,
+        ),
+        ("0::/\n", {"memory.max": "1000\n", "memory.current": "5000000\n"}, 0),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": "5000000\n"}, None),
+        ("0::/\n", {}, None),
+        (
+            "9:memory:/job\n4:cpu,cpuacct:/\n",
+            {"memory/job/memory.limit_in_bytes": "8000000\n", "memory/job/memory.usage_in_bytes": "5000000\n"},
+            5_500_000,
+        ),
+        ("9:memory:/\n", {"memory/memory.limit_in_bytes": "9e18\n", "memory/memory.usage_in_bytes": "1\n"}, None),
+    ],
+)
+def test_the_memory_available_is_that_of_the_control_group_with_the_least(tmp_path, cgroup, files, left):
+    places = {name.rpartition("/")[0] for name in files}
+    files = files | {f"{place}/memory.stat" if place else "memory.stat": STATISTICS for place in places}
+    entries = {"proc/self/cgroup": cgroup} | {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in entries.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = available_memory(tmp_path)
+    assert found == (left if left is not None else pytest.approx(psutil.virtual_memory().available, rel=0.2))
 
 
 @pytest.mark.parametrize("users", [None, *WAITING])

@@ -4,7 +4,6 @@ import sys
 from itertools import pairwise
 
 import numpy as np
-import psutil
 import pytest
 import trimesh
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ff3d.shapes.solids import SOLIDS
-from ff3d.surfaces.extraction import available_memory, extract_mesh, memory_needed
+from ff3d.surfaces.extraction import extract_mesh, memory_needed
 from ff3d.surfaces.grid_levels import MARGIN, ExtractionError, grid_axes
 
 CUBE = np.array([[-1.0, -1, -1], [1, 1, 1]])
@@ -664,16 +663,3 @@ print(used, memory_needed([[0, 0, 0], [1, 1, 1]], 400), len(shape.vertices), sha
     used, needed, vertices, evaluations = (int(it) for it in done.stdout.split())
     assert used < needed * max(1, vertices / (3 * 400**2)) * 1.2
     assert evaluations < 401**3 / 15
-
-
-def test_the_memory_available_is_that_of_the_control_group_where_it_is_less(tmp_path):
-    machine = psutil.virtual_memory().available
-    assert available_memory(tmp_path) == pytest.approx(machine, rel=0.2)
-    (tmp_path / "memory.current").write_text("5000000\n")
-    (tmp_path / "memory.stat").write_text("anon 3000000\ninactive_file 1500000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory(tmp_path) == pytest.approx(machine, rel=0.2)
-    (tmp_path / "memory.max").write_text("8000000\n")
-    assert available_memory(tmp_path) == 4_500_000
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert available_memory(tmp_path) == 0
