@@ -153,7 +153,7 @@ def on_cluster(
     try:
         _check_reachable(address)
         ray.init(
-            address=None if address == "local" else address,
+            address=address,  # local: never one that RAY_ADDRESS or `ray start` names
             include_dashboard=False,
             log_to_driver=False,
             ignore_reinit_error=True,

@@ -1,6 +1,9 @@
 """A Ray cluster on a bad day: what it listens at, jobs that raise, results that do not fit, no cluster at all."""
 
+import os
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -37,6 +40,24 @@ def test_a_cluster_of_this_machine_listens_at_loopback_alone(ray):
     listening = [it for child in family for it in child.net_connections() if it.status == psutil.CONN_LISTEN]
     assert listening
     assert {it.laddr.ip.removeprefix("::ffff:") for it in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_a_cluster_of_this_machine_is_a_new_one_whatever_the_environment_names(ray):
+    program = """
+import ray
+from ff3d.jobs import on_cluster
+print(dict(on_cluster(lambda _: ray.get_runtime_context().gcs_address, [0], "local"))[0])
+"""
+    around = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"RAY_ADDRESS": around},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert done.stdout.strip() not in ("", around)
 
 
 def test_a_job_that_raises_is_an_error_of_one_line_and_the_next_is_done(ray):
