@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -24,8 +25,9 @@ def _hints(kind: Any) -> dict[str, Any]:
 def check_settings(config: Any, *, positive: tuple[str, ...] = (), named: dict[str, str] | None = None) -> None:
     """Raise ValueError, with what is known or expected, for a value that a frozen dataclass of settings cannot have.
 
-    Fields annotated as a Literal must hold one of its values, those of int a whole number.  positive: fields that must
-    be finite and above 0, or None where that is allowed.  named: what a field is called in messages, if not its name.
+    Fields annotated as a Literal must hold one of its values, those of int a whole number. Numbers become Python's own:
+    2e2 and numpy's 200 the int 200 where a whole number is expected.  positive: fields that must be finite and above 0,
+    or None where that is allowed.  named: what a field is called in messages, if not its name.
     """
     kind: Any = type(config)
     hints = _hints(kind)
@@ -38,15 +40,25 @@ def check_settings(config: Any, *, positive: tuple[str, ...] = (), named: dict[s
         choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         if choices and value not in choices:
             raise ValueError(f"unknown {name} {value!r}; known: {', '.join(map(str, choices))}")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
-        if field.name in positive and not (number and value > 0):
+        number, whole = _number(value), int in kinds and float not in kinds
+        if field.name in positive and (number is None or number <= 0):
             raise ValueError(f"{name} must be positive, got {shown(value)}")
-        if int in kinds and float not in kinds and not (number and value == int(value)):
+        if whole and (number is None or number != int(number)):
             raise ValueError(f"{name} must be a whole number, got {shown(value)}")
-        if float in kinds and not number:
+        if float in kinds and number is None:
             raise ValueError(f"{name} must be a finite number, got {shown(value)}")
         if bool in kinds and not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
+        if number is not None and (whole or float in kinds):
+            object.__setattr__(config, field.name, int(number) if whole else number)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of any type, numpy's too, as an int or a float; None for what is none, and for true and false."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    number = int(value) if isinstance(value, Integral) else float(value)
+    return number if abs(number) < LARGEST else None
 
 
 def check_seed(value: Any, name: str = "seed") -> None:

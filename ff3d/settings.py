@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from ff3d.checks import check_seed, check_settings
@@ -156,7 +157,7 @@ def default_preset(given: Mapping[str, Any]) -> str:
     if named.isdisjoint(OF_NETWORKS):
         return "direct"
     seconds = given.get("seconds")
-    return "best" if isinstance(seconds, int | float) and seconds >= LONG_SECONDS else "fast"
+    return "best" if isinstance(seconds, Real) and float(seconds) >= LONG_SECONDS else "fast"
 
 
 def make_config(preset: str | None = "plain", **given: Any) -> FitConfig:

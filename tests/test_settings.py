@@ -2,6 +2,7 @@ import json
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from ff3d.fields.config import DEFAULT_SECONDS, GRID_MAPPINGS, LATTICE_MAPPINGS, Budget, MappingName
@@ -140,6 +141,16 @@ def test_without_a_guard_points_are_those_of_plain_unless_they_were_given():
     assert unguarded(make_config("fast", uniform=0.3)).sampling.uniform == 0.3
 
 
+@pytest.mark.parametrize("number", [200.0, np.int64(200), np.uint8(200), np.float32(200), np.float64(200)])
+def test_a_whole_number_of_any_type_is_that_number(number):
+    names = ("steps", "width", "depth", "frequencies", "pool_size", "batch_size", "passes", "seed", "log2_table")
+    config = make_config(**dict.fromkeys(names, number), learning_rate=np.float32(0.5))
+    plain = make_config(**dict.fromkeys(names, 200), learning_rate=0.5)
+    assert config == plain
+    assert json.dumps(config.flat()) == json.dumps(plain.flat())
+    assert make_config(None, seconds=number, width=64).preset == "best"
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -162,7 +173,11 @@ def test_without_a_guard_points_are_those_of_plain_unless_they_were_given():
         ({"target": "colour"}, "known: occupancy, distance"),
         ({"storage": "zip"}, "known: float32, float16, int8, auto"),
         ({"steps": 2.5}, "steps must be a whole number"),
-        ({"seconds": "5"}, "seconds must be positive, got 5"),
+        ({"seconds": "5"}, "seconds must be positive, got '5'"),
+        ({"steps": True}, "steps must be positive, got True"),
+        ({"width": np.bool_(True)}, "width must be positive"),
+        ({"width": np.float32(2.5)}, "width must be a whole number"),
+        ({"seed": 0.5}, "seed must be a whole number"),
         ({"guarded": "yes"}, "guarded must be true or false"),
         ({"batch_size": 0.5}, "batch_size must be a whole number"),
         ({"mapping": "sine"}, "known: none, basic, positional, gaussian, lecture, learned, grid, hash, planes"),

@@ -51,12 +51,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes", _bytes(self.bytes))
-        for name, value in (("seconds", self.seconds), ("steps", self.steps)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value}")
-        if self.steps is not None and self.steps != int(self.steps):
-            raise ValueError(f"steps must be a whole number, got {self.steps}")
+        check_settings(self, positive=("seconds", "steps"))
         if self.seconds is not None and self.steps is not None:
             raise ValueError(
                 f"give a budget in seconds or in steps, not both (got {self.seconds:g} s and {self.steps} steps)"
