@@ -13,11 +13,13 @@ class Storage:
     """A place for results. `local` is the folder itself, or a temporary copy of what lies at a remote address.
 
     address: a path, or scheme://...; the file system's own package (s3fs, gcsfs, ...) is the user's to install.
+    scratch: a folder that somebody else removes; if it is on this machine, the copy lies in it, so that it goes with it
+    when this process is killed.
     Files are sent one by one, each atomically where the file system puts objects so; locally ff3d writes
     them whole itself. Raises ValueError for an address that fsspec cannot open, and for names that lead out of it.
     """
 
-    def __init__(self, address: str | Path):
+    def __init__(self, address: str | Path, scratch: Path | None = None):
         self.address = str(address)
         self._system: Any = None
         if "://" not in self.address:
@@ -31,7 +33,7 @@ class Storage:
             self._system, self._root = fsspec.core.url_to_fs(self.address.rstrip("/"))
         except (ImportError, ValueError) as error:
             raise ValueError(f"{self.address}: this address cannot be opened ({error})") from error
-        self.local = Path(tempfile.mkdtemp(prefix="ff3d-"))
+        self.local = Path(tempfile.mkdtemp(prefix="ff3d-", dir=scratch if scratch and scratch.is_dir() else None))
         weakref.finalize(self, shutil.rmtree, self.local, ignore_errors=True)
 
     @property

@@ -23,6 +23,14 @@ def test_what_is_sent_lies_at_the_address_and_can_be_fetched_elsewhere(storage, 
     assert Storage(storage.address).names("row.json") == ["b"]
 
 
+def test_a_copy_lies_in_a_scratch_folder_if_that_is_on_this_machine(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    address = f"file://{tmp_path}/out"
+    assert Storage(address, tmp_path / "scratch").local.parent == tmp_path / "scratch"
+    assert Storage(address, tmp_path / "elsewhere").local.parent == Storage(address).local.parent
+    assert Storage(tmp_path / "out", tmp_path / "scratch").local == tmp_path / "out"
+
+
 def test_an_empty_place_has_no_names(storage):
     assert storage.names("row.json") == []
 

@@ -16,8 +16,9 @@ SetName = Literal["mixed", "volume", "near", "sharp", "surface", "salient"]
 Target = Literal["occupancy", "signed", "unsigned"]
 
 QUERIES = ("mixed", "volume", "near", "sharp")  # sets of points with a target; the others have normals
-VERSION = 1  # of what `prepare` writes; sets of another one are made again
+VERSION = 2  # of what `prepare` writes; sets of another one are made again
 POINTS = 100_000  # of each set of the layout ff3d
+RESOLUTION = 512  # of the mesh that is closed first
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,12 @@ class SetsConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a file's `meta` says of them, as JSON gives it back."""
+        """What a file's `meta` says of them, as JSON gives it back; without settings that no set depends on."""
         given = asdict(self) | {"sets": dict(self.counts), "sharp_widths": list(self.sharp), "widths": list(self.near)}
+        boxes = {"mixed"} if LAYOUTS[self.layout].reach is not None else {"mixed", "volume"}
+        for name, sets in {"uniform": {"mixed"}, "margin": boxes, "angle": {"sharp", "salient"}}.items():
+            if not sets & set(self.names):
+                del given[name]
         for name in ("counts", "near", "sharp"):
             del given[name]
         return {"format": given.pop("layout"), "layout": VERSION, "count": sum(given["sets"].values())} | given
@@ -153,18 +158,20 @@ def make_sets_config(
     margin: float = SamplingConfig.margin,
     seed: int = 0,
     watertight: bool = False,
-    resolution: int = 512,
+    resolution: int = RESOLUTION,
     category: str | None = None,
 ) -> SetsConfig:
     """The settings of a layout, with its values for what is not given.
 
     sets: names of sets, each with its number of points if it is another one than the layout's: "near=5000".
     points: of each set whose own is not given.  widths: of the noise in `near`, `sharp` and `mixed`.
-    watertight: the shape is closed first, at `resolution`.
+    watertight: the shape is closed first, at `resolution`.  category: the name of a folder.
     Raises ValueError, with what there is, for names that are unknown or not the layout's, and numbers out of range.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
+    if not watertight and resolution != RESOLUTION:
+        raise ValueError(f"--resolution is for --watertight first: give both, or leave --resolution {resolution} out")
     known = LAYOUTS[layout]
     counts: dict[SetName, int] = {}
     for entry in sets or known.usual:
@@ -210,5 +217,13 @@ def _check(config: SetsConfig, points: int | None) -> None:
         raise ValueError(f"angle must lie between 0 and 180 degrees, got {config.angle}")
     if config.resolution is not None and config.resolution < 1:
         raise ValueError(f"resolution must be at least 1, got {config.resolution}")
-    if (config.category is None) != (layout.category is None) or (config.category and "/" in config.category):
+    if (config.category is None) != (layout.category is None):
         raise ValueError("a category is a folder's name, for the layouts occnet and 3dshape2vecset alone")
+    if config.category is not None:
+        check_part("category", config.category)
+
+
+def check_part(option: str, name: str) -> None:
+    """Raise ValueError for a name that leads out of the folder it is to lie in, or is none."""
+    if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name):
+        raise ValueError(f"--{option} must be one plain name, without / and \\, got {name!r}")

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ff3d.datasets.config import QUERIES, SetsConfig
 from ff3d.datasets.sampling import Samples
 from ff3d.files import is_marked, write_atomically
 from ff3d.formats.writers import WRITERS
+
+NAME = "\0"  # of no file
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,31 @@ def files_of(name: str, samples: Samples, config: SetsConfig, meta: dict[str, An
     files = WRITE[config.layout](name, samples, config, meta)
     if samples.closed is not None and config.layout != "hunyuan":
         first = Path(files[0].path)
-        mesh = first.with_name(f"{first.stem if first.stem != 'points' else 'mesh'}.watertight.ply")
+        mesh = first.with_name(f"{'mesh' if config.layout == 'occnet' else first.stem}.watertight.ply")
         files.append(File(mesh.as_posix(), "watertight.ply", WRITERS[".ply"](samples.closed, mesh)))
     return files
+
+
+def paths_of(name: str, config: SetsConfig) -> list[str]:
+    """Where the files of a shape of this name will lie."""
+    return [path.replace(NAME, name) for path in _paths(config)]
+
+
+@cache
+def _paths(config: SetsConfig) -> list[str]:
+    """The same, for a name that no file has."""
+    import trimesh
+
+    nothing = Samples(
+        points={kind: np.zeros((0, 3), np.float32) for kind in config.names},
+        values={kind: np.zeros(0, bool) if kind in QUERIES else np.zeros((0, 3)) for kind in config.names},
+        loc=np.zeros(3),
+        scale=1.0,
+        inside=None,
+        closed=None if config.resolution is None else trimesh.Trimesh(np.eye(3), [[0, 1, 2]]),
+        notes=(),
+    )
+    return [file.path for file in files_of(NAME, nothing, config, {})]
 
 
 def _ff3d(name: str, samples: Samples, config: SetsConfig, meta: dict[str, Any]) -> list[File]:
@@ -94,9 +119,14 @@ def _3dshape2vecset(name: str, samples: Samples, config: SetsConfig, meta: dict[
         arrays = {"points": samples.points["surface"] / np.float32(2), "normals": samples.values["surface"]}
         cloud = f"ShapeNetV2_watertight/{config.category}/4_pointcloud/{name}.npz"
         files.append(File(cloud, "pointcloud.npz", _npz(arrays, samples, meta, 2.0)))
-    factor = io.BytesIO()
-    np.save(factor, np.array(2.0))
-    return [*files, File(f"{place}.npy", "scale.npy", factor.getvalue())]
+    return [*files, File(f"{place}.npy", "scale.npy", _factor())]
+
+
+def _factor() -> bytes:
+    """The .npy of what the loader of 3DShape2VecSet multiplies its point clouds by."""
+    stream = io.BytesIO()
+    np.save(stream, np.array(2.0))
+    return stream.getvalue()
 
 
 def _dora(name: str, samples: Samples, config: SetsConfig, meta: dict[str, Any]) -> list[File]:
@@ -171,7 +201,8 @@ def list_of(names: Sequence[str], split: str, config: SetsConfig, place: str) ->
 def open_shard(path: Path) -> Iterator[Callable[[str, list[File]], None]]:
     """Write a .tar as webdataset reads it, atomically; gives what adds a shape: its key, without a dot, and its files.
 
-    The files of a shape lie side by side, as KEY.ENDING. The same shapes give the same bytes.
+    The files of a shape lie side by side, as KEY.ENDING. The same shapes give the same bytes. After an error of what
+    adds, the archive must be left by it: a file that was cut short would have those behind it misread.
     """
     comment = {"comment": "ff3d"}  # by which `is_made` knows it
     with (
@@ -189,9 +220,9 @@ def open_shard(path: Path) -> Iterator[Callable[[str, list[File]], None]]:
 
 
 def is_made(path: Path) -> bool:
-    """Whether a file, or what is in a folder, looks as if `prepare` had written it."""
-    if path.is_dir():
-        return all(map(is_made, path.rglob("*.npz")))
+    """Whether a file looks as if `prepare` had written it."""
+    if path.suffix == ".npy":
+        return path.read_bytes() == _factor()
     if path.suffix == ".npz":
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

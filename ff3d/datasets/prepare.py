@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ff3d.checks import one_line
-from ff3d.datasets.config import SetsConfig
-from ff3d.datasets.layouts import File, files_of, is_made, list_of, open_shard, place_of
+from ff3d.datasets.config import SetsConfig, check_part
+from ff3d.datasets.layouts import File, files_of, is_made, list_of, open_shard, paths_of, place_of
 from ff3d.datasets.sampling import draw_samples
-from ff3d.files import FORCE, FolderError, file_sha256, locked, read_rows, write_atomically
+from ff3d.files import FORCE, FolderError, append_row, file_sha256, locked, read_rows, write_atomically
 from ff3d.jobs import HERE, Executor, Row, run_to_rows
 from ff3d.shapes.sources import distinct_names
 from ff3d.storage import Storage
 
+log = logging.getLogger("ff3d")
+
 ROWS = "prepared.jsonl"
+GONE = "of an earlier run, and not in the shards any more"  # the failure of its row
 SENDING = 10.0  # seconds between copies of it that are sent to an address
 
 
@@ -29,32 +34,37 @@ class Batch:
     """The shapes that are prepared together: one, or those of a shard.
 
     sources: files and the names of their samples.  out: a folder, or an fsspec address.  shard: the .tar's name.
+    scratch: where files on their way to an address lie; `prepare` removes it.
     """
 
     sources: tuple[tuple[Path, str], ...]
     out: str
     config: SetsConfig
     shard: str | None = None
+    scratch: Path | None = None
 
     def rows(self) -> list[Row]:
         """Prepare the shapes: a row for each, whatever happens.
 
         mesh, file, files: what was written and how many bytes; sha256 of the shape's file; options; inside: the share
-        of the first set's points; notes.
+        of the first set's points; notes; shard: `_members` and the sha256 of the .tar.
         """
-        storage = _storage(self.out)
-        if self.shard is None:
-            return [
-                self._prepared(source, name, lambda _, files: _write(storage, files)) for source, name in self.sources
-            ]
-        with open_shard(storage.local / self.shard) as add:
-            rows = [self._prepared(source, name, add) for source, name in self.sources]
-        written = {self.shard: (storage.local / self.shard).stat().st_size}
-        _sent(storage, [self.shard])
-        return [row if "failure" in row else row | {"files": written} for row in rows]
+        try:
+            storage = _storage(self.out, self.scratch)
+            if self.shard is None:
+                return [self._prepared(source, name, partial(_write, storage)) for source, name in self.sources]
+            path = storage.local / self.shard
+            with open_shard(path) as add:
+                rows = [self._prepared(source, name, partial(add, name)) for source, name in self.sources]
+            shard = {"members": self._members, "sha256": file_sha256(path)}
+            written = {"files": {self.shard: path.stat().st_size}, "shard": shard}
+            _sent(storage, [self.shard])
+        except Exception as error:  # of writing or sending; the other batches follow
+            return self.lost(one_line(error))
+        return [row if "failure" in row else row | written for row in rows]
 
-    def _prepared(self, source: Path, name: str, write: Callable[[str, list[File]], Any]) -> Row:
-        """Prepare a shape and write its files: its row."""
+    def _prepared(self, source: Path, name: str, write: Callable[[list[File]], None]) -> Row:
+        """Prepare a shape and write its files: its row. Raises what `write` does."""
         row: Row = {"mesh": str(source), "file": self._file(name)}
         try:
             row |= {"sha256": file_sha256(source), "options": self._options}
@@ -62,11 +72,10 @@ class Batch:
             said = {"inside": samples.inside, "notes": list(samples.notes)}
             meta = {"mesh": source.name, "sha256": row["sha256"]} | self.config.identity | said
             files = files_of(name, samples, self.config, meta)
-            write(name, files)
-            row |= said | {"files": {file.path: len(file.data) for file in files}}
         except Exception as error:  # whatever it trips over, the other meshes follow
-            row["failure"] = one_line(error)
-        return row
+            return row | {"failure": one_line(error)}
+        write(files)
+        return row | said | {"files": {file.path: len(file.data) for file in files}}
 
     def lost(self, reason: str) -> list[Row]:
         """The rows if the process that prepared it was lost."""
@@ -78,18 +87,36 @@ class Batch:
         One that failed is tried again, but not for its sake alone the whole shard that the others are in.
         """
         rows = [known.get(self._file(name), {"failure": "not run"}) for _, name in self.sources]
-        made = [row["files"] for row in rows if "files" in row]
-        storage = _storage(self.out)
-        if not made or any(storage.size(path) != size for files in made for path, size in files.items()):
+        made = [row for row in rows if "files" in row]
+        storage = _storage(self.out, self.scratch)
+        written = {file for row in made for file in row["files"].items()}
+        if not made or any(storage.size(path) != size for path, size in written):
             return None
-        for row, (source, _) in zip(rows, self.sources, strict=True):
-            try:
+        try:
+            if self.shard is not None and not self._holds_these(made, storage):
+                return None
+            for row, (source, _) in zip(rows, self.sources, strict=True):
                 same = {"sha256": file_sha256(source), "options": self._options}.items() <= row.items()
-            except OSError:
-                return None
-            if not same or ("failure" in row and self.shard is None):
-                return None
+                if not same or ("failure" in row and self.shard is None):
+                    return None
+        except OSError:
+            return None
         return rows
+
+    def _holds_these(self, made: Sequence[Row], storage: Storage) -> bool:
+        """Whether the shard is the one of these rows, and was made for these shapes and no others.
+
+        At an address it is known by its size alone.
+        """
+        assert self.shard is not None
+        shard = made[0].get("shard", {})
+        same = shard.get("members") == self._members and all(row.get("shard") == shard for row in made)
+        return same and (storage.remote or file_sha256(storage.local / self.shard) == shard["sha256"])
+
+    @cached_property
+    def _members(self) -> str:
+        """Which shapes the shard is made for, in order: the sha256 of their names."""
+        return sha256(json.dumps([name for _, name in self.sources]).encode()).hexdigest()
 
     @cached_property
     def _options(self) -> dict[str, Any]:
@@ -101,10 +128,10 @@ class Batch:
         return place_of(name, self.config) if self.shard is None else f"{self.shard}/{name}"
 
 
-@cache
-def _storage(out: str) -> Storage:
+@lru_cache(maxsize=1)
+def _storage(out: str, scratch: Path | None) -> Storage:
     """One for each process."""
-    return Storage(out)
+    return Storage(out, scratch)
 
 
 def _write(storage: Storage, files: Sequence[File]) -> None:
@@ -117,9 +144,11 @@ def _write(storage: Storage, files: Sequence[File]) -> None:
 
 def _sent(storage: Storage, paths: Sequence[str]) -> None:
     """Send files to an address, if it is one; then they need not be here."""
-    storage.send(*paths)
-    for path in paths if storage.remote else ():
-        (storage.local / path).unlink()
+    try:
+        storage.send(*paths)
+    finally:
+        for path in paths if storage.remote else ():
+            (storage.local / path).unlink(missing_ok=True)
 
 
 def prepare(
@@ -139,12 +168,14 @@ def prepare(
     shards: meshes in a .tar, SPLIT-000000.tar and so on; None: files of their own, and a list of them, by its `split`,
     where the layout's loader reads one.
     The same meshes and settings give the same bytes, whoever writes them. What is there already, of the same mesh and
-    settings, is kept; of two rows of one file the last counts. A mesh that fails is a row with its `failure`, tried
-    again next time (in a shard: only if the shard is made again). Returns the rows of these meshes, in order.
+    settings, is kept (a shard if all of its meshes are the same); of two rows of one file the last counts. Shards of
+    this split that an earlier run of more shards has left are removed at the end. A mesh that fails is a row with its
+    `failure`, tried again next time (in a shard: only if that is made again). Returns these meshes' rows, in order.
     executor: where they are prepared. On a cluster, its nodes must see the meshes, and a folder, under the same paths.
     force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files in a
-    folder, or if another process writes there.
+    folder, or if another process writes there; ValueError for a split that is no plain name.
     """
+    check_part("split", split)
     if shards is not None and shards < 1:
         raise ValueError(f"a shard holds at least 1 mesh, got {shards}")
     storage = Storage(out)
@@ -162,13 +193,15 @@ def prepare(
             place,
             config,
             None if shards is None else f"{split}-{start // each:06d}.tar",
+            storage.local if storage.remote else None,
         )
         for start in range(0, len(sources), each)
     ]
     with locked(storage.local):
         storage.fetch(ROWS)
         if not force and not storage.remote:
-            _check_made(batches, read_rows(storage.local / ROWS), storage.local)
+            listing = list_of([], split, config, place) if shards is None else None
+            _check_made(batches, listing, read_rows(storage.local / ROWS), storage.local)
         sent = time.monotonic()
 
         def send() -> None:
@@ -180,18 +213,38 @@ def prepare(
         rows = run_to_rows(
             batches, storage.local / ROWS, executor, title="prepare", unit="", progress=progress, written=send
         )
+        made = [name for row, name in zip(rows, names, strict=True) if "failure" not in row]
+        if made and shards is not None:
+            _remove_others(batches, split, storage)
         if (storage.local / ROWS).exists():
             storage.send(ROWS)
-        made = [name for row, name in zip(rows, names, strict=True) if "failure" not in row]
         if made and shards is None and (file := list_of(made, split, config, place)) is not None:
             _write(storage, [file])
     return rows
 
 
-def _check_made(batches: Sequence[Batch], known: dict[str, Row], folder: Path) -> None:
+def _check_made(batches: Sequence[Batch], listing: File | None, known: dict[str, Row], folder: Path) -> None:
     """Raise FolderError for a file that would be written over and was not made by ff3d."""
+    paths = [] if listing is None or any("files" in row for row in known.values()) else [listing.path]
     for batch in batches:
         for _, name in batch.sources:
-            path = folder / (batch.shard or place_of(name, batch.config))
-            if path.exists() and batch._file(name) not in known and not is_made(path):
-                raise FolderError(f"{path}: is there, and was not made by ff3d; {FORCE}")
+            made = known.get(batch._file(name), {}).get("files", ())
+            paths += {*([batch.shard] if batch.shard else paths_of(name, batch.config))}.difference(made)
+    for path in sorted(folder / path for path in paths):
+        if path.exists() and not (path.is_file() and is_made(path)):
+            raise FolderError(f"{path}: is there, and was not made by ff3d; {FORCE}")
+
+
+def _remove_others(batches: Sequence[Batch], split: str, storage: Storage) -> None:
+    """Remove this split's shards beyond these, if they are as rows say; what is not in these is a row that says so."""
+    shards = {batch.shard for batch in batches}
+    wanted = {batch._file(name) for batch in batches for _, name in batch.sources}
+    for file, row in read_rows(storage.local / ROWS).items():
+        shard = file.rpartition("/")[0]
+        if "files" not in row or file in wanted or not re.fullmatch(rf"{re.escape(split)}-\d{{6,}}\.tar", shard):
+            continue
+        same = shard not in shards and storage.size(shard) == row["files"].get(shard)
+        if same and (storage.remote or is_made(storage.local / shard)):
+            storage.remove(shard)
+            log.warning("%s: removed, left by an earlier run of more shards", shard)
+        append_row(storage.local / ROWS, {"mesh": row.get("mesh"), "file": file, "failure": GONE})

@@ -27,6 +27,7 @@ from ff3d.labels.counted_surface import with_area
 from ff3d.labels.oracles import load_surface
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.labels.winding_number import WindingNumberOracle
+from ff3d.shapes.point_cloud import load_shape
 
 if TYPE_CHECKING:
     import trimesh
@@ -102,9 +103,10 @@ class _Shape:
         self.layout = LAYOUTS[config.layout]
         given: Any = path
         if config.resolution is not None:
-            # plain marching cubes have no sharp edges
-            closing = ClosingConfig(resolution=config.resolution, sharp=bool({"sharp", "salient"} & set(config.names)))
-            closed = close(path, closing)
+            given = load_shape(path)
+            # plain marching cubes have no sharp edges, and those of a point cloud are nowhere
+            sharp = hasattr(given, "faces") and bool({"sharp", "salient"} & set(config.names))
+            closed = close(given, ClosingConfig(resolution=config.resolution, sharp=sharp))
             given = self.closed = closed.mesh
         signless = config.target == "unsigned"
         surface = load_surface(given, inspecting=signless)
@@ -115,9 +117,8 @@ class _Shape:
         elif signless and hasattr(shape, "faces"):  # every face counts, whether it encloses something or not
             self.mesh, self.notes = with_area(shape), ()
         if isinstance(self.oracle, PointCloudOracle) and config.target != "occupancy":
-            raise ValueError(
-                "a point cloud has no faces to measure distances to; take --target occupancy or --watertight"
-            )
+            other = "--target occupancy or " if "occupancy" in self.layout.targets else ""
+            raise ValueError(f"a point cloud has no faces to measure distances to; take {other}--watertight first")
         low, high = np.asarray(self.mesh.bounds, dtype=np.float64)
         self.size = float((high - low).max())
         self.cube = UnitCube(tuple((low + (high - low) / 2).tolist()), self.size / (2 * self.layout.half))
@@ -149,7 +150,7 @@ class _Shape:
         if name == "mixed":
             box = grown_box(self.mesh, self.config.margin * self.cube.scale)
             mix = SampleMix(self.config.uniform, self.config.near)
-            return mix.draw(self.mesh, box, self.cube.scale, count, rng), None
+            return mix.draw(self.surface, box, self.cube.scale, count, rng), None
         if name == "volume":
             return sample_uniform(self._box, count, rng), None
         on_edges = name in ("sharp", "salient") and len(self.salient[0]) > 0

@@ -10,6 +10,7 @@ import torch
 import trimesh
 
 from ff3d.datasets.config import LAYOUTS, make_sets_config
+from ff3d.datasets.layouts import paths_of
 from ff3d.datasets.prepare import ROWS, prepare
 from ff3d.formats.writers import save_mesh
 from ff3d.geometry.distances import NearestFaces
@@ -222,6 +223,7 @@ def test_watertight_first_closes_what_is_drawn_from_and_writes_it(tmp_path, layo
     sets = [f"{name}=100" for name in LAYOUTS[layout].usual]
     config = make_sets_config(layout, sets, watertight=True, resolution=32)
     [row] = prepare([tmp_path / "open.ply"], tmp_path / "out", config)
+    assert list(row["files"]) == paths_of("open", config)
     [path] = [path for path in row["files"] if "watertight." in path]
     closed = load_mesh(tmp_path / "out" / path)
     assert closed.is_watertight
@@ -234,6 +236,17 @@ def test_watertight_first_closes_what_is_drawn_from_and_writes_it(tmp_path, layo
         if layout == "dora":
             points = loaded["fps_coarse_surface"][:, 0, :3]
             assert NearestFaces(closed)(place(points))[0].max() < 1e-5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_meshes_of_any_names_are_closed_to_files_of_their_own(tmp_path, layout):
+    for name in ("mesh", "points", "pointcloud"):
+        save_mesh(trimesh.creation.box(), tmp_path / f"{name}.obj")
+    config = make_sets_config(layout, ["volume"], points=10, watertight=True, resolution=8)
+    rows = prepare(sorted(tmp_path.glob("*.obj")), tmp_path / "out", config)
+    paths = [path for row in rows for path in row["files"]]
+    assert len(set(paths)) == len(paths) >= 6
+    assert all((tmp_path / "out" / path).is_file() for path in paths)
 
 
 def test_no_file_of_any_layout_needs_pickle(boxes, tmp_path):

@@ -1,6 +1,8 @@
 import io
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,7 +17,7 @@ import trimesh
 from ff3d.datasets.config import make_sets_config
 from ff3d.datasets.prepare import ROWS
 from ff3d.datasets.prepare import prepare as prepare_sets
-from ff3d.files import FolderError
+from ff3d.files import FolderError, read_rows
 from ff3d.formats.writers import save_mesh
 from ff3d.jobs import Executor
 from ff3d.labels.oracles import make_oracle
@@ -199,6 +201,157 @@ def test_a_shard_of_somebody_else_is_not_written_over(meshes, tmp_path):
     prepare(meshes[:1], tmp_path, 100, shards=1, force=True)
     (tmp_path / ROWS).unlink()  # as after a kill between the two
     prepare(meshes[:1], tmp_path, 100, shards=1)
+
+
+PLACE = "ShapeNetV2_point/03001627"
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("occnet", "shapes/train.lst"),
+        ("occnet", "shapes/b/pointcloud.npz"),
+        ("dora", "train.json"),
+        ("3dshape2vecset", f"{PLACE}/train.lst"),
+        ("3dshape2vecset", f"{PLACE}/b.npy"),
+        ("3dshape2vecset", "ShapeNetV2_watertight/03001627/4_pointcloud/b.npz"),
+        ("hunyuan", "preprocessed/b/geo_data/b_sdf.npz"),
+        ("ff3d", "b.npz/notes.txt"),
+    ],
+)
+def test_what_somebody_has_put_where_the_set_goes_is_kept(meshes, tmp_path, layout, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("somebody's")
+    with pytest.raises(FolderError, match=r"is there, and was not made by ff3d; .*--force"):
+        prepare(meshes[:2], tmp_path, 10, layout=layout)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["somebody's"]
+    if layout != "ff3d":
+        rows = prepare(meshes[:2], tmp_path, 10, layout=layout, force=True)
+        assert prepare(meshes[:2], tmp_path, 10, layout=layout) == rows
+        assert (tmp_path / name).read_bytes() != b"somebody's"
+
+
+@pytest.mark.parametrize("layout", ["ff3d", "3dshape2vecset"])
+def test_what_ff3d_has_made_is_known_without_its_rows(meshes, tmp_path, layout):
+    rows = prepare(meshes[:1], tmp_path, 10, layout=layout)
+    (tmp_path / ROWS).unlink()  # as after a kill between the two
+    for path in tmp_path.rglob("train.lst"):
+        path.unlink()  # it is written after the rows
+    assert prepare(meshes[:1], tmp_path, 10, layout=layout) == rows
+
+
+def test_a_mesh_that_has_failed_gives_no_right_to_a_file_of_its_name(meshes, tmp_path):
+    [row] = prepare([meshes[2]], tmp_path, 10)
+    assert "failure" in row
+    (tmp_path / row["file"]).write_text("somebody's")
+    with pytest.raises(FolderError, match="was not made by ff3d"):
+        prepare([meshes[2]], tmp_path, 10)
+    assert (tmp_path / row["file"]).read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("split", ["", "..", "../x", "a/b", "a\\b"])
+def test_a_split_that_leads_out_of_the_folder_is_refused(meshes, tmp_path, split):
+    for layout, shards in (("dora", None), ("ff3d", 1)):
+        with pytest.raises(ValueError, match="--split must be one plain name"):
+            prepare(meshes[:1], tmp_path / "out", 10, layout=layout, shards=shards, split=split)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("shards", "address", "orders"),
+    [
+        (2, False, ["ad", "abd", "ad"]),
+        (2, True, ["ad", "abd", "ad"]),
+        (3, False, ["abd", "ab"]),
+        (1, True, ["ab", "b"]),
+        (2, False, ["ab", "ba"]),
+    ],
+)
+def test_shards_hold_the_meshes_of_the_last_run_and_no_others(meshes, tmp_path, shards, address, orders):
+    by_letter = dict(zip("abcde", meshes, strict=True))
+
+    def run(order, out):
+        place = f"file://{out}" if address else out
+        return prepare([by_letter[name] for name in order], place, 10, shards=shards, split="val"), files_of(out)
+
+    for order in orders:
+        again = run(order, tmp_path / "out")
+    assert again == run(orders[-1], tmp_path / "new")
+    assert again == run(orders[-1], tmp_path / "out")
+    rows = read_rows(tmp_path / "out" / ROWS).values()
+    assert sorted(row["file"] for row in rows if "failure" not in row) == sorted(row["file"] for row in again[0])
+
+
+def test_leftover_shards_of_others_stay(meshes, tmp_path):
+    prepare(meshes[:2], tmp_path, 100, shards=1)
+    prepare(meshes[:2], tmp_path, 100, shards=1, split="val")
+    (tmp_path / "train-000001.tar").write_bytes(b"0" * (tmp_path / "val-000001.tar").stat().st_size)
+    prepare(meshes[:1], tmp_path, 100, shards=1)
+    assert len(list(tmp_path.glob("*.tar"))) == 4
+
+
+def test_a_shard_of_the_same_size_that_is_not_as_its_rows_say_is_made_again(meshes, tmp_path):
+    rows = prepare(meshes[:2], tmp_path, 100, shards=2)
+    made = (tmp_path / "train-000000.tar").read_bytes()
+    prepare(meshes[:2], tmp_path / "other", 100, shards=2, seed=1)
+    (tmp_path / "other" / "train-000000.tar").replace(tmp_path / "train-000000.tar")  # as after a kill between the two
+    assert len((tmp_path / "train-000000.tar").read_bytes()) == len(made)
+    assert prepare(meshes[:2], tmp_path, 100, shards=2) == rows
+    assert (tmp_path / "train-000000.tar").read_bytes() == made
+
+
+def test_a_shard_that_cannot_be_sent_is_rows_with_the_reason_and_the_others_follow(meshes, tmp_path):
+    (tmp_path / "away" / "train-000000.tar").mkdir(parents=True)  # where a file is to go
+    rows = prepare(meshes[:4], f"file://{tmp_path}/away", 100, shards=2)
+    assert [row.get("failure", "") and "directory" in row["failure"] for row in rows[:2]] == [True, True]
+    assert "failure" not in rows[3]
+    assert (tmp_path / "away" / "train-000001.tar").is_file()
+    (tmp_path / "away" / "train-000000.tar").rmdir()
+    rows = prepare(meshes[:4], f"file://{tmp_path}/away", 100, shards=2)
+    assert ["failure" in row for row in rows] == [False, False, True, False]
+
+
+def test_a_shard_whose_writing_broke_off_is_not_published(meshes, tmp_path, monkeypatch):
+    whole, left = tarfile.copyfileobj, [1, 0, 1, 1]  # the second file is cut short, as by a disk that was full
+
+    def copy(source, target, length, *rest, **options):
+        if not left.pop(0):
+            whole(source, target, length // 2, *rest, **options)
+            raise OSError("the disk was full")
+        whole(source, target, length, *rest, **options)
+
+    monkeypatch.setattr(tarfile, "copyfileobj", copy)
+    rows = prepare([*meshes[:2], *meshes[3:]], tmp_path, 100, shards=2)
+    assert [row.get("failure") for row in rows] == ["the disk was full"] * 2 + [None] * 2
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [ROWS, "train-000001.tar"]
+
+
+def test_a_shard_that_the_disk_does_not_take_is_rows_with_the_reason(meshes, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    taken = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, limits[1]))
+    try:
+        rows = prepare(meshes[:2] + meshes[3:4], tmp_path, 900, shards=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, taken)
+    assert all("make room and run the same command again" in row["failure"] for row in rows[:2])
+    assert "failure" not in rows[2]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [ROWS, "train-000001.tar"]
+
+
+@pytest.mark.slow
+def test_workers_that_are_stopped_leave_nothing_in_the_temporary_folder(meshes, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "ff3d.cli", "prepare", *map(str, meshes), "--points", "3000000"]
+    command += ["--out", f"file://{tmp_path}/away", "--workers", "2"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+    while process.poll() is None and len(list((tmp_path / "tmp").rglob("ff3d-*"))) < 4:  # two are the workers'
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 128 + signal.SIGINT
+    assert not list((tmp_path / "tmp").rglob("ff3d-*"))
 
 
 @pytest.mark.slow

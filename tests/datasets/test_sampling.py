@@ -126,6 +126,37 @@ def test_what_is_hidden_in_a_solid_gets_no_points_and_counts_for_no_distance(tmp
     np.testing.assert_allclose(samples.values["volume"] * samples.scale, exact, atol=0.02)
 
 
+def test_near_and_mixed_points_keep_away_from_walls_hidden_in_a_solid(tmp_path):
+    box, wall = trimesh.creation.box((2, 2, 2)), trimesh.creation.box((1.2, 1.2, 0.02))
+    save_mesh(trimesh.util.concatenate([box, wall]), tmp_path / "walled.ply")
+    samples = drawn(tmp_path / "walled.ply", "mixed=4000", "near=4000", uniform=0, widths=(1e-3,))
+    for name in ("mixed", "near"):
+        world = samples.points[name].astype(np.float64) * samples.scale + samples.loc
+        assert np.abs(np.abs(world).max(axis=1) - 1).max() < 0.05
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    mesh = trimesh.creation.icosphere(subdivisions=4)
+    path = tmp_path_factory.mktemp("scan") / "scan.xyz"
+    np.savetxt(path, np.concatenate([mesh.vertices, mesh.vertex_normals], axis=1))
+    return path
+
+
+@pytest.mark.parametrize(("layout", "ways"), [("dora", "take --water"), ("ff3d", "--target occupancy or --water")])
+def test_a_scan_without_distances_is_told_what_its_layout_can_do(scan, layout, ways):
+    with pytest.raises(ValueError, match=f"{ways}.* first"):
+        draw_samples(scan, make_sets_config(layout, target="signed", points=10))
+
+
+def test_a_scan_is_closed_first_for_any_set(scan):
+    config = make_sets_config("dora", points=500, watertight=True, resolution=32)
+    samples = draw_samples(scan, config)
+    world = samples.points["volume"].astype(np.float64) * samples.scale + samples.loc
+    exact = (1 - np.linalg.norm(world, axis=1)) / samples.scale
+    np.testing.assert_allclose(samples.values["volume"], exact, atol=0.02)
+
+
 def test_a_sheet_has_unsigned_distances_though_nothing_is_inside(tmp_path):
     sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
     save_mesh(sheet, tmp_path / "sheet.ply")
@@ -164,8 +195,23 @@ def test_meshes_have_different_points_in_their_volume(tmp_path):
         ("dora", {"angle": 180}, "angle"),
         ("dora", {"category": "table"}, "a category is"),
         ("ff3d", {"watertight": True, "resolution": 0}, "resolution"),
+        ("ff3d", {"resolution": 64}, "--watertight first: give both, or leave --resolution 64 out"),
+        *[("occnet", {"category": name}, "--category must be one") for name in ("", ".", "..", "a/b", "a\\b", "a\0")],
     ],
 )
 def test_settings_that_make_no_set_are_refused(layout, settings, reason):
     with pytest.raises(ValueError, match=reason):
         make_sets_config(layout, **settings)
+
+
+def test_settings_that_no_set_depends_on_make_no_other_set():
+    unused = {"uniform": 0.1, "margin": 0.5, "angle": 77.0}
+    for layout, sets, used in [
+        ("ff3d", ("near", "surface"), ()),
+        ("ff3d", ("mixed",), ("uniform", "margin")),
+        ("ff3d", ("volume", "salient"), ("margin", "angle")),
+        ("dora", ("volume", "sharp"), ("angle",)),
+    ]:
+        usual = make_sets_config(layout, sets).identity
+        for name, value in unused.items():
+            assert (make_sets_config(layout, sets, **{name: value}).identity != usual) == (name in used)
