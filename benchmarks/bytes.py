@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 import ff3d
 from ff3d.fitting import train
 from ff3d.geometry.coordinates import UnitCube
-from ff3d.metrics import LabelledPoints
+from ff3d.metrics import LabelledPoints, iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
-from ff3d.studies.task import evaluate
 
 Tests = dict[str, LabelledPoints]
 Measured = tuple[int, list[float]]
@@ -56,8 +55,9 @@ def fields(mesh: trimesh.Trimesh, tests: Tests, options: argparse.Namespace) -> 
             raise SystemExit("interrupted")
         path = options.out / "field.safetensors"
         fit.field.save(path)
-        scores = evaluate(ff3d.load_field(path).contains, tests)
-        found[f"{what} ({fit.progress.seconds:.0f} s)"] = path.stat().st_size, [scores[kind] for kind in TEST_KINDS]
+        contains = ff3d.load_field(path).contains
+        scores = [iou(contains, tests[kind]) for kind in TEST_KINDS]
+        found[f"{what} ({fit.progress.seconds:.0f} s)"] = path.stat().st_size, scores
     return found
 
 
@@ -87,8 +87,7 @@ def meshes(mesh: trimesh.Trimesh, tests: Tests) -> dict[str, Measured]:
 
 def _scores(vertices: NDArray[Any], faces: NDArray[Any], tests: Tests) -> list[float]:
     oracle = ff3d.WindingNumberOracle(trimesh.Trimesh(vertices, faces, process=False))
-    scores = evaluate(oracle, tests)
-    return [scores[kind] for kind in TEST_KINDS]
+    return [iou(oracle, tests[kind]) for kind in TEST_KINDS]
 
 
 def picture(found: dict[str, dict[str, Measured]], path: Path) -> None:

@@ -26,9 +26,9 @@ from rows import write_rows
 import ff3d
 from ff3d.fitting import Fit, train
 from ff3d.geometry.coordinates import UnitCube
+from ff3d.metrics import iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
-from ff3d.studies.task import evaluate
 
 TABLES: dict[str, Any] = {"levels": 8, "coarsest": 10, "finest": 512, "log2_table": 12, "depth": 2, "passes": 4}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -103,7 +103,7 @@ def main() -> None:
                 inside = fit.field.contains(centers)
                 seconds = time.perf_counter() - begun
                 scores = [float((inside & truth).sum() / (inside | truth).sum())]
-                scores += list(evaluate(fit.field.contains, tests).values())
+                scores += [iou(fit.field.contains, points) for points in tests.values()]
                 speed = fit.progress.step * fit.config.optimiser.batch_size / fit.progress.seconds / 1e6
                 row = [*scores, fit.progress.step, speed, len(centers) / seconds / 1e6]
                 means[variant].append(row)

@@ -27,9 +27,9 @@ from rows import write_rows
 import ff3d
 from ff3d.fields.config import PAPER_MAPPINGS
 from ff3d.fitting import train
+from ff3d.metrics import iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import make_config
-from ff3d.studies.task import evaluate
 from ff3d.surfaces.grid_levels import ExtractionError
 
 
@@ -79,8 +79,7 @@ def main() -> None:
                 )
                 if fit.progress.interrupted:
                     sys.exit("interrupted")
-                found = evaluate(fit.field.contains, tests)
-                row = [found[kind] for kind in TEST_KINDS]
+                row = [iou(fit.field.contains, tests[kind]) for kind in TEST_KINDS]
                 scores[mapping].append(row)
                 print(
                     f"{name:12} {mapping:11} {seed:4} "

@@ -30,9 +30,9 @@ import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.fitting import train
 from ff3d.labels.oracles import Shape, load_surface
+from ff3d.metrics import iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
 from ff3d.settings import make_config
-from ff3d.studies.task import evaluate
 
 POINTS, SEED = 131_072, 12345  # of test sets that are drawn
 
@@ -100,8 +100,8 @@ def main() -> None:
                         continue
                     fit.field.save(options.out / "field.safetensors")
                     kilobytes = (options.out / "field.safetensors").stat().st_size / 1000
-                    scores = evaluate(fit.field.contains, tests)
-                    row = [fit.progress.seconds, kilobytes, *(scores[kind] for kind in TEST_KINDS)]
+                    scores = [iou(fit.field.contains, tests[kind]) for kind in TEST_KINDS]
+                    row = [fit.progress.seconds, kilobytes, *scores]
                     rows[f"{preset}, {seconds:g} s"].append(row)
                     print(name, preset, f"{seconds:g} s", seed, " ".join(f"{value:.4f}" for value in row), flush=True)
     print(f"\n| means of {len(options.names)} meshes | seconds | KB | {' | '.join(TEST_KINDS)} |")

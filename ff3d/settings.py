@@ -54,6 +54,8 @@ class FitConfig:
             raise ValueError(
                 f"a budget in bytes is for {' and '.join(LATTICE_MAPPINGS)}; give {self.mapping.name} seconds or steps"
             )
+        if self.mapping.frequencies < 3 and self.mapping.name not in GRID_MAPPINGS + LATTICE_MAPPINGS:
+            raise ValueError(f"frequencies must be at least 3, one an axis, got {self.mapping.frequencies}")
         if self.network.parameters is not None and self.mapping.name in GRID_MAPPINGS:
             raise ValueError(
                 f"parameters sets the width of hidden layers; give levels, finest, ... of {self.mapping.name}"

@@ -25,6 +25,8 @@ GRID_DEFAULTS: dict[str, dict[str, int]] = {
     "planes": {"levels": 4, "coarsest": 32, "finest": 256, "features_per_level": 8},
 }
 GRID_MAPPINGS = tuple(GRID_DEFAULTS)
+# what a file may hold; float32 has 8 bits left for the place in a cell at the finest resolution
+TABLE_LIMITS = {"levels": 32, "coarsest": 2**16, "finest": 2**16, "features_per_level": 64, "log2_table": 24}
 DEFAULT_SECONDS = 30.0
 LEAST_BYTES = 2_000
 FIRST_BATCHES = 16  # of the first pool
@@ -110,6 +112,32 @@ class MappingConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("frequencies", "scale", *TABLE_SETTINGS), named={"name": "mapping"})
+        if self.name in GRID_MAPPINGS:
+            table_settings(self.name, self.table)
+
+    @property
+    def table(self) -> dict[str, int]:
+        """What is given of the settings of the mapping's table; nothing where it has none."""
+        given = {key: getattr(self, key) for key in GRID_DEFAULTS.get(self.name, ())}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+def table_settings(name: str, given: dict[str, int]) -> dict[str, int]:
+    """Every setting of the table of a mapping of this name, the given ones and its usual others.
+
+    Raises ValueError for an unknown name or setting, and for one out of range.
+    """
+    if name not in GRID_DEFAULTS:
+        raise ValueError(f"unknown mapping {name!r}; known: {', '.join(GRID_MAPPINGS)}")
+    whole = GRID_DEFAULTS[name] | given
+    if unknown := sorted(set(whole) - set(GRID_DEFAULTS[name])):
+        raise ValueError(f"unknown setting {', '.join(unknown)} of {name}; known: {', '.join(GRID_DEFAULTS[name])}")
+    for key, value in whole.items():
+        if type(value) is not int or not 1 <= value <= TABLE_LIMITS[key]:
+            raise ValueError(f"{key} must be a whole number from 1 to {TABLE_LIMITS[key]}, got {value!r}")
+    if whole["coarsest"] > whole["finest"] or (whole["levels"] == 1 and whole["coarsest"] != whole["finest"]):
+        raise ValueError(f"coarsest must be at most finest, and equal to it with one level, got {whole}")
+    return whole
 
 
 @dataclass(frozen=True)

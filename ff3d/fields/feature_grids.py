@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
-from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS
+from ff3d.fields.config import table_settings
 
-# what a file may hold; float32 has 8 bits left for the place in a cell at the finest resolution
-LIMITS = {"levels": 32, "coarsest": 2**16, "finest": 2**16, "features_per_level": 64, "log2_table": 24}
 MAX_PARAMETERS = 2**26
 PRIMES = (1, 2654435761, 805459861)  # pi in equation 4 of arXiv:2201.05989
 AXES = {"grid": ((0, 1, 2),), "hash": ((0, 1, 2),), "planes": ((0, 1), (0, 2), (1, 2))}  # in 3-D
@@ -65,7 +63,7 @@ class GridMapping(nn.Module):
 
     def __init__(self, name: str, *, dimension: int = 3, seed: int = 0, **settings: int):
         super().__init__()
-        self.name, self.settings, self.dimension = name, _checked(name, settings), dimension
+        self.name, self.settings, self.dimension = name, table_settings(name, settings), dimension
         if dimension not in ((3,) if name == "planes" else (2, 3)):
             raise ValueError(f"{name} takes no points of dimension {dimension}; choose another mapping")
         spans = AXES[name] if dimension == 3 else ((0, 1),)  # the axes of each grid of a level
@@ -191,18 +189,3 @@ def _outer(combine: Any, ends: Tensor, out: Tensor | None = None) -> Tensor:
     return combine(first[:, None], faces, out=None if out is None else out.unflatten(0, (2, len(out) // 2))).flatten(
         0, 1
     )
-
-
-def _checked(name: str, settings: dict[str, int]) -> dict[str, int]:
-    """Every setting of the mapping, the given ones in range; raises ValueError otherwise."""
-    if name not in GRID_DEFAULTS:
-        raise ValueError(f"unknown mapping {name!r}; known: {', '.join(GRID_MAPPINGS)}")
-    whole = GRID_DEFAULTS[name] | settings
-    if unknown := sorted(set(whole) - set(GRID_DEFAULTS[name])):
-        raise ValueError(f"unknown setting {', '.join(unknown)} of {name}; known: {', '.join(GRID_DEFAULTS[name])}")
-    for key, value in whole.items():
-        if type(value) is not int or not 1 <= value <= LIMITS[key]:
-            raise ValueError(f"{key} must be a whole number from 1 to {LIMITS[key]}, got {value!r}")
-    if whole["coarsest"] > whole["finest"] or (whole["levels"] == 1 and whole["coarsest"] != whole["finest"]):
-        raise ValueError(f"coarsest must be at most finest, and equal to it with one level, got {whole}")
-    return whole

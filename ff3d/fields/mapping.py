@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ff3d.fields.config import GRID_DEFAULTS, GRID_MAPPINGS, MappingConfig
+from ff3d.fields.config import GRID_MAPPINGS, MappingConfig
 from ff3d.fields.feature_grids import Features, GridMapping, UnitPoints
 
 MAPPINGS = ("none", "basic", "positional", "gaussian", "lecture", "learned")
@@ -174,7 +174,6 @@ def make_mapping(
 
 def build_mapping(config: MappingConfig, *, seed: int, dimension: int = 3) -> Mapping:
     """The mapping of these settings; the same seed gives the same frequencies or table. Raises as `make_mapping`."""
-    table = {name: getattr(config, name) for name in GRID_DEFAULTS.get(config.name, ())}
     return make_mapping(
         config.name,
         dimension=dimension,
@@ -182,5 +181,5 @@ def build_mapping(config: MappingConfig, *, seed: int, dimension: int = 3) -> Ma
         scale=config.scale,
         seed=seed,
         notebook=config.notebook,
-        **{name: value for name, value in table.items() if value is not None},
+        **config.table,
     )

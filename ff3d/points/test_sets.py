@@ -1,4 +1,4 @@
-"""Where to ask: uniform, near the surface, a mix of both; labelled samples and the test sets of the comparison."""
+"""The test sets of the comparison: labelled points, uniform in the box and near the surface, drawn or from a file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ test_points.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
     """Read a .npz of frozen test sets: for each kind, `kind` (n, 3) and `kind_inside`, bool or packed bits.
 
-    Raises ValueError, naming the file, if it is no .npz, has none of the kinds, or the counts do not fit.
+    Raises ValueError, naming the file, if it is no .npz, has none of the kinds, the counts do not fit, or a point is
+    not finite.
     """
     path = Path(path)
     sets: dict[str, LabelledPoints] = {}
@@ -67,6 +68,8 @@ def load_test_sets(path: str | Path) -> dict[str, LabelledPoints]:
                     bits = inside if inside.dtype == bool else np.unpackbits(inside, count=len(points)).astype(bool)
                     if points.ndim != 2 or points.shape[1] != 3 or bits.shape != (len(points),):
                         raise ValueError(f"{kind} has shape {points.shape} and {bits.shape} labels")
+                    if not np.isfinite(points).all():
+                        raise ValueError(f"{kind} has points that are not finite")
                     sets[kind] = LabelledPoints(points.astype(np.float64), bits)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected a .npz of test sets") from None

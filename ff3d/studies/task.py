@@ -7,22 +7,23 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ff3d.checks import check_type, one_line, parse_json
-from ff3d.fields.checkpoint import Evaluation, FitError
+from ff3d.fields.checkpoint import Evaluation
 from ff3d.fields.mapping import DEFAULT_SCALE
-from ff3d.files import file_sha256, short_name, write_text
+from ff3d.fields.network import resolve_device
+from ff3d.files import FolderError, file_sha256, short_name, write_text
 from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import load_surface
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, nothing_found, remarks, surface_distances
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
-from ff3d.runs import MeshSource, Run
+from ff3d.runs import MeshSource, Run, RunError
 from ff3d.settings import FitConfig
 from ff3d.shapes.point_cloud import load_shape
 from ff3d.shapes.sources import find_shape
@@ -232,13 +233,6 @@ def _load(path: Path, testset: Path | None) -> Reference:
     return Reference(surface, time.perf_counter() - begun, testset)
 
 
-def evaluate(
-    contains: Callable[..., Any], tests: dict[str, LabelledPoints], *, progress_bar: bool = False
-) -> dict[str, float]:
-    """IoU on each test set of what `contains`, points (n, 3) -> bool (n,), says; 1 where both sets are empty."""
-    return {kind: found.iou for kind, found in overlaps_of(contains, tests, progress_bar=progress_bar).items()}
-
-
 def perform(
     task: Task, folder: Path, *, command: str = "", progress_bar: bool = False, observers: Sequence[Observer] = ()
 ) -> tuple[Row, bool]:
@@ -246,12 +240,14 @@ def perform(
 
     A row that is done is in the folder (row.json), and is only read the next time; Ctrl-C ends the fit in hand, which
     is measured, and resumed by the next call. What fails is a row that says why.
-    Raises RunError, OSError if the folder holds another fit or cannot be written.
+    Raises RunError, FolderError, OSError if the folder holds another fit or cannot be written, and ValueError if the
+    device cannot be used: no fit would do better.
     """
     kept = folder / ROW
     if kept.exists():
         return Row.from_json(kept.read_text(encoding="utf-8")), True
     done = True
+    resolve_device(task.config.device, task.config.network)
     try:
         truth = reference(task.mesh, task.testset)
         _ = truth.tests  # what is wrong with them is told before the fit, not after
@@ -260,7 +256,9 @@ def perform(
     else:
         try:
             row, done = _measured(task, folder, truth, command=command, progress_bar=progress_bar, observers=observers)
-        except (FitError, MemoryError) as error:
+        except (RunError, FolderError):
+            raise
+        except (ValueError, RuntimeError, MemoryError) as error:  # settings that do not fit the shape, a full memory
             row = Row.failed(task, one_line(error))
     if row.failure:
         log.error("%s, %s: %s", task.mesh_name, task.variant, row.failure)

@@ -144,3 +144,12 @@ def test_pickled_objects_are_not_loaded(tmp_path):
     np.savez(tmp_path / "sets.npz", uniform=np.array([object()]), uniform_inside=np.zeros(1, dtype=bool))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_test_sets(tmp_path / "sets.npz")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused_where_they_are_read(tmp_path, value):
+    points = np.zeros((9, 3))
+    points[4, 1] = value
+    np.savez(tmp_path / "tests.npz", uniform=points, uniform_inside=np.zeros(9, dtype=bool))
+    with pytest.raises(ValueError, match=r"tests\.npz: .*uniform has points that are not finite"):
+        load_test_sets(tmp_path / "tests.npz")

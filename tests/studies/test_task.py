@@ -1,20 +1,21 @@
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
-from ff3d.metrics import surface_distances
+from ff3d.metrics import iou, surface_distances
 from ff3d.points.test_sets import TEST_KINDS
-from ff3d.runs import Run
+from ff3d.runs import Run, RunError
 from ff3d.settings import make_config
 from ff3d.shapes.mesh import load_mesh
 from ff3d.storage import Storage
 from ff3d.studies.study import read_rows
-from ff3d.studies.task import ROW, Row, Task, evaluate, perform, reference
+from ff3d.studies.task import ROW, Row, Task, perform, reference
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def test_the_row_says_what_the_run_is_and_what_its_field_and_mesh_measure(task, 
     assert (row.scale, row.learning_rate) == (1.0, 0.01)
     assert row.bytes == (folder / "field.safetensors").stat().st_size
     assert row.faces == len(shape.faces)
-    assert row.iou == {it: round(value, 5) for it, value in evaluate(field.contains, truth.tests).items()}
+    assert row.iou == {kind: round(iou(field.contains, points), 5) for kind, points in truth.tests.items()}
     assert row.surface.chamfer == pytest.approx(surface_distances(shape, truth.mesh, seed=3).chamfer, rel=1e-3)
     assert 0 < row.label_seconds < row.seconds
     assert row.evaluation_seconds > 0
@@ -91,6 +92,43 @@ def test_a_fit_that_breaks_is_a_row_with_a_reason_and_without_measures(task, tmp
     assert "lower the learning rate" in row.failure
     assert row.value("iou.uniform") is row.value("surface.chamfer") is row.value("seconds") is None
     assert json.loads((tmp_path / "run" / ROW).read_text())["failure"] == row.failure
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"mapping": "lattice", "bytes": 2_000}, "the shape takes more than 500 bytes; give more"),
+        ({"mapping": "grid", "finest": 2048, "steps": 1}, "numbers; at most 67,108,864"),
+        ({"mapping": "none", "steps": 1, "width": 10**7}, "can't allocate memory"),  # torch's RuntimeError
+    ],
+)
+def test_settings_that_a_fit_breaks_at_are_a_row_and_not_the_end_of_the_study(ball, tmp_path, settings, says):
+    task = Task(ball, make_config(**{"device": "cpu"} | settings), {})
+    row, whole = perform(task, tmp_path / "run")
+    assert whole
+    assert says in row.failure
+    assert row.iou == {}
+    assert perform(task, tmp_path / "run") == (row, True)
+
+
+def test_test_points_that_are_not_finite_are_a_row_before_the_fit(task, tmp_path):
+    points = np.full((8, 3), np.nan)
+    np.savez(tmp_path / "ball.npz", uniform=points, uniform_inside=np.zeros(8, dtype=bool))
+    row, whole = perform(dataclasses.replace(task, testset=tmp_path / "ball.npz"), tmp_path / "run")
+    assert whole
+    assert "not finite" in row.failure
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_what_is_wrong_with_every_fit_alike_or_with_the_folder_is_raised(task, done, tmp_path):
+    nowhere = dataclasses.replace(task.config, device="abacus")
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used here"):
+        perform(dataclasses.replace(task, config=nowhere), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    shutil.copytree(done[1], tmp_path / "run")
+    (tmp_path / "run" / ROW).unlink()
+    with pytest.raises(RunError, match="other settings"):
+        perform(dataclasses.replace(task, config=dataclasses.replace(task.config, seed=4)), tmp_path / "run")
 
 
 def test_a_field_that_is_nowhere_inside_has_its_ious_and_no_surface(tmp_path):
