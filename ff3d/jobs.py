@@ -29,6 +29,7 @@ log = logging.getLogger("ff3d")
 Row = dict[str, Any]  # with its `mesh` and `file`, and its `failure` if it is one
 AHEAD = 1000  # jobs that a cluster is given before the first are back
 RETRIES = 5  # of a job whose node died
+LISTENING = 0.1  # seconds between looks of a worker at what its parent has heard
 CONNECTING = 10.0  # seconds in which the head of a cluster must take a connection
 LIBRARIES = ("igl", "scipy.ndimage", "scipy.sparse.csgraph", "skimage.measure", "trimesh")  # that jobs import
 
@@ -79,24 +80,19 @@ class Executor:
                 yield number, job.rows()
 
     def _in_processes(self, jobs: Sequence[Job]) -> Iterator[tuple[int, list[Row]]]:
-        from pebble import ProcessExpired, ProcessPool
+        from pebble import ProcessPool
 
         share = max(1, threads() // self.workers)
         context = multiprocessing.get_context("spawn")
-        with ProcessPool(self.workers, initializer=_begin, initargs=(share,), context=context) as pool:
+        with ProcessPool(self.workers, initializer=_prepare, initargs=(share,), context=context) as pool:
             futures: dict[Any, int] = {
                 pool.schedule(_rows, (job,), timeout=self.timeout): number for number, job in enumerate(jobs)
             }
             try:
                 for future in as_completed(futures):
                     number = futures[future]
-                    try:
-                        rows = future.result()
-                    except TimeoutError:
-                        rows = jobs[number].lost(f"no end after {self.timeout:g} s; see --timeout")
-                    except ProcessExpired as error:
-                        rows = jobs[number].lost(f"its process ended with code {error.exitcode}")
-                    yield number, rows
+                    reason = why_lost(future.exception(), self.timeout)
+                    yield number, jobs[number].lost(reason) if reason else future.result()
             except BaseException:
                 pool.stop()
                 raise
@@ -177,6 +173,19 @@ def on_cluster(
                 yield number, error
 
 
+def why_lost(error: BaseException | None, timeout: float | None) -> str | None:
+    """Why a pool of processes has no result of a task; None if it has one, or an exception that the task raised."""
+    from pebble import ProcessExpired
+
+    if isinstance(error, ProcessExpired):
+        ended = f"signal {-error.exitcode}" if error.exitcode < 0 else f"code {error.exitcode}"
+        return f"its process ended with {ended}" + ", out of memory?" * (error.exitcode == -9)
+    # a task's own, of a network say, comes with the traceback of its process
+    if isinstance(error, TimeoutError) and error.__cause__ is None:
+        return f"no end after {timeout:g} s; see --timeout"
+    return None
+
+
 def cluster_failure(error: BaseException) -> str:
     """Why a cluster did not do a job."""
     return f"the cluster could not do it: {one_line(getattr(error, 'cause', None) or error)}"
@@ -203,20 +212,26 @@ def _apart(alone: Executor, job: Job) -> list[Row]:
     return rows
 
 
-def _begin(share: int) -> None:
-    """What a worker does first: it takes its share of the cores, and ends when this process does, even by a kill.
+def _prepare(share: int) -> None:
+    """What a worker does first. The libraries are loaded now, so that a job's time is its own."""
+    begin_worker(share)
+    for name in LIBRARIES:
+        importlib.import_module(name)
 
-    The libraries are loaded now, so that a job's time is its own.
+
+def begin_worker(share: int, ended: Callable[[], bool] | None = None) -> None:
+    """Take a share of the cores, leave signals to the parent, and end when it does, even by a kill.
+
+    ended: called every `LISTENING` seconds in a thread beside the work; True ends this process too.
     """
     configure_process(share)
     block_signals()
-    for name in LIBRARIES:
-        importlib.import_module(name)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow() -> None:
-        parent.join()
+        while parent.is_alive() and not (ended and ended()):
+            parent.join(LISTENING if ended else None)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

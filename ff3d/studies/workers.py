@@ -6,12 +6,11 @@ import _thread
 import logging
 import math
 import multiprocessing
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from ff3d.checks import one_line
 from ff3d.files import LOCK, write_text
-from ff3d.geometry.cores import configure_process, limited_threads, threads
-from ff3d.jobs import cluster_failure, on_cluster
-from ff3d.progress import Interrupt, block_signals
+from ff3d.geometry.cores import limited_threads, threads
+from ff3d.jobs import begin_worker, cluster_failure, on_cluster, why_lost
+from ff3d.progress import Interrupt
 from ff3d.storage import Storage
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ log = logging.getLogger("ff3d")
 
 END_AT_ONCE = 2  # presses of Ctrl-C
 SENDING = 10.0  # seconds between looks at whether there is a new checkpoint to be sent
-UNFINISHED = ("config.json", "metrics.jsonl", "field.safetensors", "checkpoint.safetensors")  # of a fit
-LISTENING = 0.1  # seconds between looks at how often it was pressed
+CHECKPOINT, FIELD = "checkpoint.safetensors", "field.safetensors"
+UNFINISHED = ("config.json", "metrics.jsonl", CHECKPOINT, FIELD)  # of a fit; a field without a checkpoint is finished
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class Workers:
             raise ValueError("workers and gpus must be 0 or more, and threads at least 1")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ValueError(f"timeout must be positive, got {self.timeout}")
+        if self.timeout is not None and not (self.processes or self.ray):
+            raise ValueError("--timeout needs --workers or --ray: a fit can be given up in a process of its own alone")
 
     def rows(
         self, tasks: Sequence[Task], out: str, command: str = "", *, progress_bar: bool = False
@@ -67,6 +68,7 @@ class Workers:
         """Do the tasks, each in its folder under `out`: the task, its row and whether it is done, as they come.
 
         After Ctrl-C the fits in hand are ended, kept and measured, and come as rows that are not done; no more follow.
+        On a cluster it is raised, and what is in hand there ends without a row.
         """
         if self.ray is not None:
             return self._on_ray(tasks, out, command)
@@ -119,38 +121,34 @@ class Workers:
 
     def _outcome(self, task: Task, out: str, future: Any) -> tuple[Row, bool] | None:
         """What became of a task in another process: its row and whether it is done; None if it ended without a row."""
-        from pebble import ProcessExpired
-
-        from ff3d.studies.task import ROW, Row
-
-        if isinstance(future.exception(), KeyboardInterrupt):
+        error = future.exception()
+        if isinstance(error, KeyboardInterrupt):
             return None
-        try:
-            outcome: tuple[Row, bool] | None = future.result()
-            return outcome
-        except TimeoutError:
-            reason = f"no end after {self.timeout:g} s; see --timeout"
-        except ProcessExpired as error:
-            ended = f"signal {-error.exitcode}" if error.exitcode < 0 else f"code {error.exitcode}"
-            reason = f"the process that fitted it ended with {ended}" + ", out of memory?" * (error.exitcode == -9)
-        row = Row.failed(task, reason)
-        log.error("%s: %s", task.name, reason)
-        storage = Storage(out)
-        (storage.local / task.name / LOCK).unlink(missing_ok=True)  # its process is no more
-        write_text(storage.local / task.name / ROW, row.to_json() + "\n")
-        storage.send(f"{task.name}/{ROW}")
-        return row, True
+        if reason := why_lost(error, self.timeout):
+            (Storage(out).local / task.name / LOCK).unlink(missing_ok=True)  # its process is no more
+            return _lost(task, out, reason), True
+        outcome: tuple[Row, bool] | None = future.result()
+        return outcome
 
     def _on_ray(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
-        from ff3d.studies.task import Row
-
         assert self.ray is not None
         cpus = self.threads or 1
         # one process for each task: what a fit leaves behind, or breaks, is gone with it
         apart = partial(_apart, Workers(1, cpus, self.timeout), out=out, command=command)
         for number, row in on_cluster(apart, tasks, self.ray, cpus=cpus, gpus=self.gpus):
-            lost = isinstance(row, BaseException)
-            yield tasks[number], Row.failed(tasks[number], cluster_failure(row)) if lost else row, True
+            task = tasks[number]
+            yield task, _lost(task, out, cluster_failure(row)) if isinstance(row, BaseException) else row, True
+
+
+def _lost(task: Task, out: str, reason: str) -> Row:
+    """The row of a task of which nothing came back, kept as those are that a worker writes itself."""
+    from ff3d.studies.task import ROW, Row
+
+    row, storage = Row.failed(task, reason), Storage(out)
+    log.error("%s: %s", task.name, reason)
+    write_text(storage.local / task.name / ROW, row.to_json() + "\n")
+    storage.send(f"{task.name}/{ROW}")
+    return row
 
 
 def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
@@ -162,7 +160,7 @@ def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
 def _kept(
     task: Task, out: str, command: str, progress_bar: bool = False, observers: Sequence[Observer] = ()
 ) -> tuple[Row, bool]:
-    """Perform a task in its folder, here or at a remote address; row.json is sent last, when the rest is there.
+    """Perform a task in its folder, here or at a remote address; its field and row.json are sent last.
 
     To an address the checkpoint is sent as the fit goes, so that another machine resumes it.
     """
@@ -175,10 +173,11 @@ def _kept(
             task, storage.local / folder, command=command, progress_bar=progress_bar, observers=observers
         )
     if done:
-        files = sorted((path.name for path in (storage.local / folder).iterdir()), key=lambda name: (name == ROW, name))
-        storage.send(*(f"{folder}/{name}" for name in files))
+        files = {path.name for path in (storage.local / folder).iterdir()}
+        last = [name for name in (FIELD, ROW) if name in files]
+        storage.send(*(f"{folder}/{name}" for name in [*sorted(files - {*last}), *last]))
         if storage.remote:
-            storage.remove(f"{folder}/{UNFINISHED[-1]}")
+            storage.remove(f"{folder}/{CHECKPOINT}")
     return row, done
 
 
@@ -256,23 +255,14 @@ class _Interruption:
     def __init__(self) -> None:
         self.heard, self.in_hand = False, False
 
-    def listen(self, presses: Any) -> None:
-        """Hear what the parent counts, from now on; and end when the parent does, even by a kill."""
-        block_signals()
-        signal.signal(signal.SIGINT, self._receive)
-        threading.Thread(target=self._follow, args=(presses,), daemon=True).start()
+    def hear(self, presses: Any) -> bool:
+        """Look at what the parent has counted; True if this process is to end at once."""
+        if presses.value and not self.heard:
+            self.heard = True
+            _thread.interrupt_main(signal.SIGINT)  # to the handler below, or that of the training loop
+        return bool(presses.value >= END_AT_ONCE)
 
-    def _follow(self, presses: Any) -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        while parent.is_alive() and presses.value < END_AT_ONCE:
-            if presses.value and not self.heard:
-                self.heard = True
-                _thread.interrupt_main(signal.SIGINT)  # to the handler below, or that of the training loop
-            parent.join(LISTENING)
-        os._exit(1)
-
-    def _receive(self, number: int, frame: Any) -> None:
+    def receive(self, number: int, frame: Any) -> None:
         if self.in_hand:
             raise KeyboardInterrupt
 
@@ -282,8 +272,8 @@ _interruption = _Interruption()
 
 def _begin(count: int, presses: Any) -> None:
     """What a worker does first: it takes its share of the cores, and listens to this process."""
-    configure_process(count)
-    _interruption.listen(presses)
+    signal.signal(signal.SIGINT, _interruption.receive)
+    begin_worker(count, partial(_interruption.hear, presses))
 
 
 def _worked(task: Task, out: str, command: str) -> tuple[Row, bool] | None:

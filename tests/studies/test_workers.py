@@ -5,19 +5,25 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 import trimesh
+from fsspec.exceptions import FSTimeoutError
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import register_implementation
 
 from ff3d.fitting import train
 from ff3d.formats.writers import save_mesh
 from ff3d.geometry.cores import limited_threads
+from ff3d.jobs import Executor
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
-from ff3d.studies.task import ROW
-from ff3d.studies.workers import UNFINISHED, Workers
+from ff3d.studies.task import ROW, Row
+from ff3d.studies.workers import CHECKPOINT, FIELD, UNFINISHED, Workers, _kept
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +136,14 @@ def test_two_workers_on_two_cores_are_two_threads_in_all(meshes, tmp_path):
     assert sum(count > 1 for count in counts) < 0.1 * len(counts)
 
 
-@pytest.mark.parametrize(("settings", "says"), [({"processes": -1}, "workers"), ({"timeout": 0}, "timeout")])
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"processes": -1}, "workers"),
+        ({"processes": 1, "timeout": 0}, "timeout must be positive"),
+        ({"timeout": 60}, "--timeout needs --workers or --ray"),
+    ],
+)
 def test_workers_out_of_range_are_refused(settings, says):
     with pytest.raises(ValueError, match=says):
         Workers(**settings)
@@ -292,3 +305,92 @@ def test_a_fit_at_an_address_resumes_from_the_checkpoint_that_was_sent_there(mes
     assert measured(run_study(plan, address, workers=Workers(threads=1))) == measured(whole)
     assert not (place / "checkpoint.safetensors").exists()
     assert (place / ROW).exists()
+
+
+class Noting(LocalFileSystem):
+    """A place that notes what comes to lie there, in order."""
+
+    protocol = "noting"
+    noted: ClassVar[list[str]] = []
+
+    def put_file(self, lpath, rpath, *arguments, **settings):
+        self.noted.append(Path(rpath).name)
+        super().put_file(lpath, rpath, *arguments, **settings)
+
+    def rm_file(self, path):
+        self.noted.append(f"-{Path(path).name}")
+        super().rm_file(path)
+
+
+def test_an_upload_that_breaks_off_anywhere_leaves_no_half_trained_field_that_looks_finished(
+    meshes, tmp_path, monkeypatch
+):
+    register_implementation("noting", Noting, clobber=True)
+    task = make_plan(meshes[:1], ("none",), (0,), steps=60, **TINY).tasks()[0]
+    address, noted = f"noting://{tmp_path}/away", Noting.noted
+
+    def interrupting(*arguments, on_evaluation, **settings):
+        def told(progress):
+            on_evaluation(progress)
+            signal.raise_signal(signal.SIGINT)
+
+        return train(*arguments, on_evaluation=told, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ff3d.runs.train", interrupting)
+        assert not _kept(task, address, "")[1]
+    assert noted == ["config.json", "metrics.jsonl", CHECKPOINT, FIELD]
+    noted.clear()
+    assert _kept(task, address, "")[1]
+    last = len(noted) - 1 - noted[::-1].index(ROW)
+    assert noted[last - 1 :] == [FIELD, ROW, f"-{CHECKPOINT}"]
+    assert {"config.json", "mesh.ply", "metrics.jsonl"} < set(noted[: last - 1])
+
+
+@dataclass(frozen=True)
+class Raising:
+    """A job, or what takes a task's place, that raises what a network does."""
+
+    name: str = "ball-none-0"
+
+    def rows(self):
+        raise FSTimeoutError("the store did not answer")
+
+    def lost(self, reason):
+        return [{"failure": reason}]
+
+    config = property(rows)
+
+
+@dataclass(frozen=True)
+class Sleeping(Raising):
+    """A job that hangs."""
+
+    def rows(self):
+        time.sleep(600)
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_timeout_of_a_network_is_not_that_of_a_pool(tmp_path, timeout):
+    with pytest.raises(FSTimeoutError, match="the store did not answer"):
+        list(Executor(1, timeout).outcomes([Raising()]))
+    assert list(Executor(1, 1.0).outcomes([Sleeping()])) == [(0, [{"failure": "no end after 1 s; see --timeout"}])]
+    with pytest.raises(FSTimeoutError, match="the store did not answer"):
+        list(Workers(1, timeout=timeout).rows([Raising()], str(tmp_path)))
+    assert not list(tmp_path.glob(f"*/{ROW}"))
+
+
+@pytest.mark.filterwarnings("ignore")  # the cluster's own
+def test_what_a_cluster_loses_is_a_row_on_disk_that_is_not_done_again(meshes, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed")
+    blocked = tmp_path / "out" / "ball-none-0"
+    blocked.mkdir(parents=True)
+    (blocked / "mesh.ply").mkdir()  # where the fit writes a file
+    plan = make_plan(meshes[:1], ("none",), (0,), steps=3, **TINY)
+    study = run_study(plan, tmp_path / "out", workers=Workers(threads=1, ray="local"))
+    import ray
+
+    ray.shutdown()
+    assert study.rows[0].failure.startswith("the cluster could not do it")
+    assert Row.from_json((blocked / ROW).read_text()) == study.rows[0]
+    assert run_study(plan, tmp_path / "out").rows == study.rows
