@@ -194,6 +194,8 @@ def train(
         spent=spent,
         title=mapping.name if progress_bar else "",
     )
+    if progress.finished and tests and not overlaps:  # resumed after its last step
+        scores()
     said = remarks(overlaps) if progress.finished and overlaps else []
     nothing = nothing_found(overlaps) if said else None
     return Fit(_stored(field, mesh, config, oracle), config, progress, tuple(notes), tuple(said), nothing)

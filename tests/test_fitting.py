@@ -98,6 +98,15 @@ def test_every_mapping_learns_a_torus(torus, mapping):
     assert iou(field.contains, test_points(torus, "uniform", count=20_000)) > (0.5 if mapping == "none" else 0.9)
 
 
+def test_a_fit_that_is_resumed_after_its_last_step_says_what_it_found(tmp_path):
+    far = trimesh.creation.cylinder(radius=1e-3, height=2, sections=8)  # of which nothing is found in so few steps
+    config = make_config(mapping="none", steps=3, device="cpu", uniform=1.0, widths=(), margin=0.3, **SMALL)
+    first, again = (train(far, config, checkpoint=tmp_path / "checkpoint.safetensors") for _ in range(2))
+    assert first.nothing
+    assert again.progress.step == first.progress.step == 3
+    assert (again.remarks, again.nothing) == (first.remarks, first.nothing)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["siren", "finer", "gaussian"])
 def test_waves_learn_a_torus_from_raw_coordinates_in_float32(torus, activation):
