@@ -5,4 +5,5 @@ import sys
 
 from ff3d.cli.main import main
 
-sys.exit(main(prog="benchmark.py", only="benchmark"))
+if __name__ == "__main__":  # its workers import it too
+    sys.exit(main(prog="benchmark.py", only="benchmark"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from tyro.conf import arg
 
@@ -26,8 +27,19 @@ from ff3d.progress import Interrupt
 from ff3d.settings import make_config
 
 if TYPE_CHECKING:
+    from ff3d.settings import FitConfig
     from ff3d.studies.plan import Plan
+    from ff3d.studies.workers import Workers
     from ff3d.viewer.watching import Watch
+
+NAMES = f"[{{{','.join(get_args(MappingName))}}} ...]"
+SEEDS = (0, 1, 2)
+RESOLUTION = 192
+
+
+def _option(metavar: str, usual: Sequence[Any]) -> Any:
+    """An option that is None where it is not given, and what it usually is then."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {' '.join(map(str, usual))})")
 
 
 @dataclass
@@ -39,7 +51,7 @@ class Executor:
     threads: int | None = None
     """threads of each (default: the cores shared out)"""
     timeout: float | None = None
-    """seconds after which a fit is taken to hang, and is a failure (default: 600 and ten times its budget)"""
+    """seconds after which a fit is taken to hang, and is a failure (default: 600 and ten times the largest budget)"""
     ray: str | None = None
     """the address of a Ray cluster that does the fits: auto, local, or ray://HOST:PORT"""
     gpus: float = 0.0
@@ -52,11 +64,13 @@ class Executor:
         if self.workers and not self.ray:
             start_server()
 
-    def workers_for(self, seconds: float | None) -> Any:
-        """The workers for fits of this budget."""
+    def workers_for(self, configs: Iterable[FitConfig]) -> Workers:
+        """The workers for fits of these settings: without --timeout none is given up unless all have seconds."""
         from ff3d.studies.workers import Workers
 
-        timeout = self.timeout or (600 + 10 * seconds if seconds else None)
+        timeout, seconds = self.timeout, [config.budget.seconds or math.inf for config in configs]
+        if timeout is None and (self.workers or self.ray) and max(seconds, default=math.inf) < math.inf:
+            timeout = 600 + 10 * max(seconds)
         return Workers(self.workers, self.threads, timeout, self.ray, self.gpus)
 
 
@@ -73,7 +87,7 @@ class CompareCommand:
     settings: Settings
     mappings: tuple[MappingName, ...] = COMPARED
     """the mappings to compare; voxels: signed distances on a grid, without a network"""
-    resolution: int = 192
+    resolution: int = RESOLUTION
     """grid cells along the longest side of each extracted mesh"""
     out: Path | None = None
     """results folder; the same command again resumes it (default: runs/MESH)"""
@@ -123,9 +137,9 @@ class BenchmarkCommand:
     meshes: ManyMeshes
     settings: Settings
     executor: Annotated[Executor, arg(name="")]
-    mappings: tuple[MappingName, ...] = COMPARED
+    mappings: Annotated[tuple[MappingName, ...] | None, _option(NAMES, COMPARED)] = None
     """the mappings to compare; voxels: signed distances on a grid, without a network"""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...] | None, _option("[INT ...]", SEEDS)] = None
     """seeds of frequencies, weights and samples; --seed is not used"""
     vary: tuple[str, ...] = ()
     """settings to vary: scale=4,8,12 width=64,256; each combination is fitted"""
@@ -133,10 +147,10 @@ class BenchmarkCommand:
     """a tuned.json of ff3d tune: learning rates and scales to take"""
     testsets: Path | None = None
     """a folder of frozen test points, MESH.npz; by default they are drawn from the mesh"""
-    resolution: int = 192
+    resolution: Annotated[int | None, _option("INT", [RESOLUTION])] = None
     """grid cells along the longest side of each extracted mesh"""
     plan: Path | None = None
-    """a YAML file with meshes, mappings, seeds, vary, tuned, testsets, resolution and settings, in place of MESHES"""
+    """YAML: meshes, mappings, seeds, vary, tuned, testsets, resolution, settings; options typed go before the file's"""
     again: bool = False
     """do once more what failed"""
     out: str = "runs/benchmark"
@@ -150,15 +164,14 @@ class BenchmarkCommand:
 
         settings = _without_mapping(given(self.settings), "benchmark")
         settings.pop("seed", None)
-        usual: dict[str, Any] = {
-            "mappings": self.mappings,
-            "seeds": self.seeds,
-            "resolution": self.resolution,
-        } | settings
-        usual |= {"vary": _varied(self.vary), "tuned": self.tuned, "testsets": self.testsets}
+        options = {name: getattr(self, name) for name in ("mappings", "seeds", "tuned", "testsets", "resolution")}
+        typed = {name: value for name, value in options.items() if value is not None} | settings
+        if self.vary:
+            typed["vary"] = _varied(self.vary)
         if bool(self.meshes) == (self.plan is not None):
             raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
-        plan = read_plan(self.plan, **usual) if self.plan else make_plan(self.meshes, **usual)
+        usual = {"mappings": COMPARED, "seeds": SEEDS, "resolution": RESOLUTION}
+        plan = read_plan(self.plan, typed, **usual) if self.plan else make_plan(self.meshes, **{**usual, **typed})
         return _study(plan, self.out, self.executor, again=self.again, force=self.force)
 
 
@@ -204,7 +217,7 @@ class TuneCommand:
             self.out,
             rates=self.rates,
             scales=self.scales,
-            workers=self.executor.workers_for(make_config(**settings).budget.seconds),
+            workers=self.executor.workers_for(make_config(**settings | {"mapping": it}) for it in self.mappings),
             command=typed_command(),
             progress_bar=True,
             force=self.force,
@@ -238,7 +251,7 @@ def _study(
 
     say(f"{plan}")
     command = typed_command()
-    workers = executor.workers_for(plan.config.budget.seconds)
+    workers = executor.workers_for(task.config for task in plan.tasks())
     if watch:
         workers = replace(workers, watch=lambda task: watch.begin(task.variant, task.config))
     study = run_study(plan, out, workers=workers, again=again, command=command, progress_bar=True, force=force)
@@ -254,7 +267,7 @@ def _study(
         say(f"interrupted, {study.missing} fits are missing or cut short; the same command resumes it")
     say(f"{plan.fits - study.missing} of {plan.fits} fits done, {len(failed)} failed")
     say(f"results: {out}   report: {page.name if study.storage.remote else page}")
-    return 128 + Interrupt.last if study.missing else int(study.best is None)
+    return 128 + Interrupt.last if study.missing else int(not any(row.iou for row in study.rows))
 
 
 def _without_mapping(settings: dict[str, Any], command: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from ff3d.checks import check_seed, check_type, one_line, read_json
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.files import file_sha256
-from ff3d.settings import OPTIONS, FitConfig, make_config
+from ff3d.settings import BUDGETS, OPTIONS, FitConfig, make_config
 from ff3d.shapes.sources import distinct_names, find_shapes
 from ff3d.studies.task import Task
 
@@ -25,14 +25,18 @@ DEEPEST = 20  # levels of lists and mappings in it
 FINEST = 2**14  # cells along the longest side of an extracted mesh
 
 
-class Record(TypedDict):
-    """plan.json."""
-
+class _Record(TypedDict):
     settings: dict[str, Any]
     resolution: int
     tuned: dict[str, dict[str, Any]]
     testsets: str
     meshes: dict[str, str]
+
+
+class Record(_Record, total=False):
+    """plan.json."""
+
+    tests: dict[str, str]  # the frozen test sets by sha256; earlier versions kept only their folder
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class Plan:
 
     @cached_property
     def config(self) -> FitConfig:
-        """The settings that all fits share, with the preset's mapping."""
-        return make_config(**self.settings)
+        """The settings that all fits share, with the first mapping."""
+        return make_config(**self.settings | {"mapping": self.mappings[0]})
 
     @property
     def fits(self) -> int:
@@ -97,10 +101,10 @@ class Plan:
     def basis(self) -> str:
         """The basis of comparison, in words."""
         budgets = {task.config.budget for task in self.tasks()}
-        kind = "steps" if self.config.budget.steps else "seconds"
+        kind = " and ".join(name for name in BUDGETS if any(getattr(it, name) is not None for it in budgets))
         sizes = {task.config.network.parameters for task in self.tasks()} - {None}
         size = f" and equal parameters (about {sizes.pop():,})" if len(sizes) == 1 else ""
-        return (f"equal {kind} ({self.config.budget} each)" if len(budgets) == 1 else f"different {kind}") + size
+        return (f"equal {kind} ({budgets.pop()} each)" if len(budgets) == 1 else f"different {kind}") + size
 
     def __str__(self) -> str:
         seconds = sum(task.config.budget.seconds or 0.0 for task in self.tasks())
@@ -167,9 +171,10 @@ def make_plan(
     )
 
 
-def read_plan(path: Path, **usual: Any) -> Plan:
+def read_plan(path: Path, typed: Mapping[str, Any] | None = None, **usual: Any) -> Plan:
     """The plan in a YAML file: `meshes`, and what else of `make_plan` is not as `usual`.
 
+    typed: what takes the place of the file's.
     Paths are relative to the file. Raises ValueError, naming the file, for what is not such a plan.
     """
     import yaml
@@ -189,11 +194,15 @@ def read_plan(path: Path, **usual: Any) -> Plan:
         near = {name: _near(path, name) for name in [*entries["meshes"], entries.get("testsets"), entries.get("tuned")]}
         entries["meshes"] = [near[name] for name in entries["meshes"]]
         entries |= {name: near[entries[name]] for name in ("testsets", "tuned") if isinstance(entries.get(name), str)}
-        if entries.keys() & {"seconds", "steps"}:  # one budget, the file's
-            usual = {name: value for name, value in usual.items() if name not in ("seconds", "steps")}
-        return make_plan(**{**usual, **entries})
+        return make_plan(**_over(_over(usual, entries), typed or {}))
     except (OSError, ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a plan ({one_line(' '.join(str(error).split()))})") from error
+
+
+def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, and of what is in both the upper; a budget takes the place of another."""
+    replaced = BUDGETS if upper.keys() & set(BUDGETS) else ()
+    return {name: value for name, value in lower.items() if name not in replaced} | dict(upper)
 
 
 def _check_tokens(text: str) -> None:
@@ -227,19 +236,25 @@ def matches_plan(folder: Path, plan: Plan) -> bool:
     if not stored.exists():
         return False
     kept, now = read_json(stored, Record), provenance(plan)
-    same = all(kept["meshes"].get(name, sha256) == sha256 for name, sha256 in now.pop("meshes").items())
+    if kept["testsets"] and now["testsets"] and "tests" in kept:  # equal test sets may lie elsewhere
+        del now["testsets"]
+    known = {"meshes": kept["meshes"], "tests": kept.get("tests", {})}
+    same = all(known[group].get(name, sha256) == sha256 for group in known for name, sha256 in now.pop(group).items())
     return same and {key: kept.get(key) for key in now} == now
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
     """What of a plan must be the same when it is resumed. Mappings, seeds and meshes may be added."""
-    settings = make_config(**plan.settings | {"mapping": "none", "seed": 0}).flat()
+    settings = make_config(**plan.settings | {"mapping": "voxels", "seed": 0}).flat()  # takes every kind of budget
+    settings["mapping"] = "none"
+    tests = {task.mesh_name: task.testset for task in plan.tasks() if task.testset and task.testset.is_file()}
     recorded = {
         "settings": {key: value for key, value in settings.items() if key not in plan.vary},
         "resolution": plan.resolution,
         "tuned": plan.tuned,
         "testsets": str(plan.testsets or ""),
         "meshes": {name: file_sha256(path) for name, path in plan.names.items()},
+        "tests": {name: file_sha256(path) for name, path in tests.items()},
     }
     return dict(json.loads(json.dumps(recorded)))
 

@@ -1,13 +1,16 @@
+import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 import trimesh
 
 from ff3d.fields.config import Budget
 from ff3d.settings import make_config
-from ff3d.studies.plan import PLAN, Plan, make_plan, matches_plan, read_plan, read_tuned
-from ff3d.studies.study import run_study
+from ff3d.storage import Storage
+from ff3d.studies.plan import PLAN, Plan, make_plan, matches_plan, provenance, read_plan, read_tuned
+from ff3d.studies.study import _keep_plan, run_study
 from ff3d.studies.task import Row
 
 
@@ -56,11 +59,15 @@ def test_a_plan_says_how_long_it_takes(ball, seconds, words):
         ({"steps": 7}, "equal steps (7 steps each)"),
         ({"seconds": 7}, "equal seconds (7 s each)"),
         ({"seconds": 7, "parameters": 5000}, "equal seconds (7 s each) and equal parameters (about 5,000)"),
-        ({"steps": 7, "vary": {"steps": (7, 8)}}, "different steps"),
+        ({"vary": {"steps": (7, 8)}}, "different steps"),
+        ({"vary": {"seconds": (7, 8)}}, "different seconds"),
+        ({"vary": {"preset": ("plain", "paper")}}, "different seconds and steps"),
+        ({"bytes": "50k", "mappings": ("voxels", "lattice")}, "equal bytes (50,000 bytes each)"),
+        ({"preset": "small", "mappings": ("lattice", "voxels")}, "equal bytes (100,000 bytes each)"),
     ],
 )
 def test_a_plan_says_on_what_terms_its_arms_are_compared(ball, settings, words):
-    plan = make_plan([ball], ("none", "gaussian"), (0,), **settings)
+    plan = make_plan([ball], **{"mappings": ("none", "gaussian"), "seeds": (0,)} | settings)
     assert plan.basis == words
     assert words in str(plan)
     assert f"= {plan.fits} fits" in str(plan)
@@ -77,6 +84,9 @@ def test_a_plan_says_on_what_terms_its_arms_are_compared(ball, settings, words):
         ({"vary": {"width": (-1,)}}, "width must be positive"),
         ({"seed": 1}, "seeds"),
         ({"colour": 1}, "unknown setting colour"),
+        ({"mappings": ("gaussian", "hash"), "coarsest": 1024}, "coarsest must be at most finest"),
+        ({"mappings": ("hash",), "vary": {"log2_table": (17, 30)}}, "log2_table must be a whole number from 1 to 24"),
+        ({"frequencies": 2}, "frequencies must be at least 3"),
     ],
 )
 def test_what_does_not_fit_together_is_told_before_the_first_fit(ball, changes, says):
@@ -144,7 +154,7 @@ def test_a_preset_and_a_budget_in_a_file_take_the_place_of_those_given_beside_it
     file = tmp_path / "plan.yaml"
     file.write_text("meshes: [ball.ply]\npreset: small\nmappings: [hash]\nsteps: 9\nband: 0.01\n")
     plan = read_plan(file, preset="best", seconds=30, levels=7)
-    assert plan.config == make_config("small", steps=9, band=0.01, levels=7)
+    assert plan.config == make_config("small", mapping="hash", steps=9, band=0.01, levels=7)
 
 
 def test_the_table_of_a_preset_is_for_its_own_mapping(ball):
@@ -217,3 +227,66 @@ def test_the_folder_of_a_fit_to_a_mesh_of_a_long_name_can_be_made(ball, tmp_path
     assert len(set(names)) == 4
     assert max(map(len, names)) <= 200
     assert [Row.failed(task, "").name for task in plan.tasks()] == names
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mappings": ("voxels", "lattice"), "bytes": "50k"},
+        {"mappings": ("lattice",), "preset": "small"},
+        {"mappings": ("gaussian", "positional"), "preset": "fast", "parameters": 100_000},
+    ],
+)
+def test_every_plan_that_can_be_made_can_be_kept_and_resumed(ball, tmp_path, settings):
+    plan = make_plan([ball], seeds=(0,), **settings)
+    assert plan.config.budget == plan.tasks()[0].config.budget
+    _keep_plan(plan, Storage(tmp_path), force=False)
+    assert matches_plan(tmp_path, plan)
+    assert matches_plan(tmp_path, make_plan([ball], seeds=(0, 1), **settings | {"mappings": settings["mappings"][:1]}))
+    assert not matches_plan(tmp_path, make_plan([ball], seeds=(0,), **settings | {"margin": 0.5}))
+
+
+def test_what_a_plan_records_of_its_settings_is_what_earlier_versions_recorded(ball):
+    plan = make_plan([ball], ("hash",), (0,), preset="best", seconds=9, vary={"width": (8, 16)})
+    before = make_config("best", seconds=9, mapping="none", seed=0).flat()
+    assert provenance(plan)["settings"] == json.loads(json.dumps({k: v for k, v in before.items() if k != "width"}))
+
+
+def frozen(folder, seed):
+    folder.mkdir(exist_ok=True)
+    points = np.random.default_rng(seed).uniform(-1, 1, (64, 3))
+    np.savez(folder / "ball.npz", uniform=points, uniform_inside=np.linalg.norm(points, axis=1) < 1)
+    return folder
+
+
+def test_test_sets_are_compared_by_what_they_hold_wherever_they_lie(ball, tmp_path):
+    def plan(testsets):
+        return make_plan([ball], ("none",), (0,), steps=1, testsets=testsets)
+
+    one, out = frozen(tmp_path / "one", 0), tmp_path / "out"
+    _keep_plan(plan(one), Storage(out), force=False)
+    assert matches_plan(out, plan(one))
+    assert matches_plan(out, plan(frozen(tmp_path / "same", 0)))
+    assert not matches_plan(out, plan(frozen(tmp_path / "other", 1)))
+    assert not matches_plan(out, plan(None))
+    frozen(one, 1)
+    assert not matches_plan(out, plan(one))
+
+
+def test_a_study_of_an_earlier_version_resumes_and_then_knows_its_test_sets(ball, tmp_path):
+    out = tmp_path / "out"
+    plan = make_plan([ball], ("none",), (0,), steps=1, testsets=frozen(tmp_path / "one", 0))
+    _keep_plan(plan, Storage(out), force=False)
+    stored = json.loads((out / PLAN).read_text())
+    (out / PLAN).write_text(json.dumps({name: value for name, value in stored.items() if name != "tests"}))
+    assert not matches_plan(out, dataclasses.replace(plan, testsets=frozen(tmp_path / "same", 0)))  # by path alone
+    _keep_plan(plan, Storage(out), force=False)
+    assert json.loads((out / PLAN).read_text()) == stored
+
+
+def test_what_is_typed_goes_before_the_file_and_the_file_before_what_is_usual(ball, tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text("meshes: [ball.ply]\nmappings: [none]\nseeds: [4, 5]\nsteps: 9\nresolution: 24\n")
+    plan = read_plan(file, {"seeds": (7,), "seconds": 3.0}, seeds=(0, 1, 2), resolution=192, width=16)
+    assert (plan.mappings, plan.seeds, plan.resolution) == (("none",), (7,), 24)
+    assert plan.tasks()[0].config == make_config(mapping="none", seed=7, seconds=3.0, width=16)
