@@ -14,7 +14,7 @@ def summary(rows: Iterable[Row], measure: str) -> tuple[float, float]:
     """Mean of a measure over rows, and the half width of its 95% interval over seeds (Student's t; NaN for one seed).
 
     measure: "iou.uniform", "surface.chamfer" and the like. Each seed's value is its mean over the meshes. Rows that
-    have no such value are left out.
+    have no such value are left out: whether some are missing says `Study.scored`.
     """
     by_seed: dict[int, list[float]] = {}
     for row in rows:
@@ -58,10 +58,16 @@ def curve(rows: Sequence[Row], kind: str) -> list[tuple[float, float, float]]:
 
 
 def sweep(rows: Sequence[Row], mapping: str, name: str, kind: str) -> list[tuple[float, float, float]]:
-    """IoU against a setting, or against "parameters": (value, mean, half width of the interval), by value."""
+    """IoU against a setting, or against "parameters": (value, mean, half width of the interval), by value.
+
+    A value with which a fit failed, on a mesh where others have an IoU, is left out.
+    """
+    measure = f"iou.{kind}"
+    scored = {row.mesh for row in rows if row.value(measure) is not None}
     values: dict[float, list[Row]] = {}
     for row in rows:
         value = row.varied.get(name) if name != "parameters" else row.parameters
-        if row.mapping == mapping and row.value(f"iou.{kind}") is not None and value:
+        if row.mapping == mapping and row.mesh in scored and value:
             values.setdefault(float(value), []).append(row)
-    return [(value, *summary(some, f"iou.{kind}")) for value, some in sorted(values.items())]
+    whole = {value: of for value, of in sorted(values.items()) if all(it.value(measure) is not None for it in of)}
+    return [(value, *summary(of, measure)) for value, of in whole.items()]

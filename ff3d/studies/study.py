@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from ff3d.checks import one_line, read_json
@@ -66,10 +65,20 @@ class Study:
 
     @property
     def best(self) -> str | None:
-        """The variant with the highest mean IoU near the surface; None if every fit failed."""
-        means = {variant: summary(self.of(variant), "iou.boundary_face")[0] for variant in self.plan.variants}
-        known = {variant: mean for variant, mean in means.items() if not np.isnan(mean)}
-        return max(known, key=lambda variant: known[variant]) if known else None
+        """The variant with the highest mean IoU near the surface, of those of which no fit is missing; None without."""
+        measure = "iou.boundary_face"
+        whole = [variant for variant in self.plan.variants if self.scored(variant, measure) == ""]
+        return max(whole, key=lambda variant: summary(self.of(variant), measure)[0], default=None)
+
+    def scored(self, variant: str, measure: str, mesh: str | None = None) -> str | None:
+        """How many fits of a variant have a measure, "2 of 3"; "" if all, None if none.
+
+        Meshes count on which any fit has it: where all failed, or there is nothing to measure, nobody is ahead.
+        """
+        having = [row for row in self.of(mesh=mesh) if row.value(measure) is not None]
+        count = sum(row.arm == variant for row in having)
+        expected = len({row.mesh for row in having}) * len(self.plan.seeds)
+        return None if not count else "" if count == expected else f"{count} of {expected}"
 
     def of(self, variant: str | None = None, mesh: str | None = None) -> list[Row]:
         """The rows of a variant, of a mesh, or of both."""
@@ -120,6 +129,10 @@ def _done(plan: Plan, storage: Storage, workers: Workers, *, again: bool, comman
     for task in open_tasks if again else ():
         storage.remove(f"{task.name}/{ROW}")
     unfinished: list[str] = []
+
+    def finished() -> list[Row]:
+        return [done[task.name] for task in tasks if task.name in done and task.name not in unfinished]
+
     with tqdm(
         total=len(tasks), initial=len(tasks) - len(open_tasks), desc="fits", unit="", disable=not progress_bar
     ) as bar:
@@ -129,13 +142,12 @@ def _done(plan: Plan, storage: Storage, workers: Workers, *, again: bool, comman
             unfinished += [] if whole else [task.name]
             bar.update(int(whole))
             if len(tasks) <= MANY:  # of more the rows lie with their runs until the end
-                _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
+                _write_rows(finished(), storage)
     rows = [done[task.name] for task in tasks if task.name in done]
     if not rows:  # the first fits were interrupted before there was anything to report
         raise KeyboardInterrupt
-    _write_rows([done[it.name] for it in tasks if it.name in done and it.name not in unfinished], storage)
-    if any(row.iou for row in rows):
-        _write_table(rows, storage)
+    _write_rows(finished(), storage)
+    _write_table(finished(), storage)
     return Study(plan, storage, rows, tuple(unfinished), command)
 
 
@@ -161,7 +173,9 @@ def _keep_plan(plan: Plan, storage: Storage, force: bool) -> None:
     if stored.exists():
         try:
             same = matches_plan(storage.local, plan)
-            now["meshes"] |= read_json(stored, Record)["meshes"]
+            kept = read_json(stored, Record)
+            now["meshes"] |= kept["meshes"]
+            now["tests"] |= kept.get("tests", {})
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{stored}: not the plan of a benchmark ({one_line(error)}); give another --out"
@@ -184,7 +198,13 @@ def _write_rows(rows: Sequence[Row], storage: Storage) -> None:
 
 
 def _write_table(rows: Sequence[Row], storage: Storage) -> None:
-    """rows.parquet: a row a fit, a column a measure; what is nested is flattened, but for the histories."""
+    """rows.parquet: a row a fit, a column a measure; what is nested is flattened, but for the histories.
+
+    There is none where no fit has a measure.
+    """
+    if not any(row.iou for row in rows):
+        storage.remove(TABLE)
+        return
     import pyarrow
     from pyarrow import parquet
 

@@ -37,9 +37,10 @@ def tune(
 ) -> tuple[dict[str, dict[str, Any]], list[Study]]:
     """Search each mapping's learning rate at its usual scale, and then its scale at that rate.
 
-    meshes: for validation; Tancik et al. 2020 took Lucy alone. Two studies, out/rates and out/scales, which stop and
-    go on as any other does. The best by mean IoU near the surface is written to out/tuned.json, for
-    `ff3d benchmark --tuned`. Returns it, {mapping: {"learning_rate": ..., "scale": ...}}, and the studies.
+    meshes: for validation; Tancik et al. 2020 took Lucy alone. Two studies, out/learning_rates and out/scales, which
+    stop and go on as any other does. The best by mean IoU near the surface is written to out/tuned.json, for
+    `ff3d benchmark --tuned`; a value with which a fit fails is not chosen. Returns it,
+    {mapping: {"learning_rate": ..., "scale": ...}}, and the studies.
     After Ctrl-C there is no best, {}, and the same call resumes.
     force, and what is raised without: as `run_study`.
     """
@@ -69,7 +70,9 @@ def tune(
         for mapping in which:
             known = {value: mean for value, mean, _ in sweep(study.rows, mapping, name, "boundary_face")}
             if not known:
-                raise ValueError(f"{mapping}: no {name} of {', '.join(map(str, values))} gave a field")
+                raise ValueError(
+                    f"{mapping}: no {name} of {', '.join(map(str, values))} gave a field with every seed on every mesh"
+                )
             found = max(known, key=lambda value: known[value])
             if found in (min(values), max(values)) and len(values) > 1:
                 log.warning("%s: the best %s, %g, is at the edge of those tried; widen them", mapping, name, found)

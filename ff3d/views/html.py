@@ -228,7 +228,11 @@ def _charts(study: Study) -> list[dict[str, Any]]:
     plan, charts = study.plan, []
     kinds = [kind for kind in CURVES if any(kind in row.iou for row in study.rows)]
     for kind in kinds:
-        lines = [Line(i, variant, curve(study.of(variant), kind)) for i, variant in enumerate(plan.variants)]
+        parts = {variant: study.scored(variant, f"iou.{kind}") for variant in plan.variants}
+        names = [f"{variant} ({part})" if part else variant for variant, part in parts.items()]
+        lines = [
+            Line(i, name, curve(study.of(it), kind)) for i, (it, name) in enumerate(zip(parts, names, strict=True))
+        ]
         charts.append(_chart(kind, "seconds", lines, logarithmic=False))
     numeric = [name for name, values in plan.vary.items() if all(isinstance(it, int | float) for it in values)]
     sizes = {row.parameters for row in study.rows if row.iou}

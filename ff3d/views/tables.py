@@ -74,21 +74,26 @@ class Cell:
 
 
 def cells(study: Study, mesh: str | None = None) -> dict[str, list[Cell]]:
-    """One cell a column for each variant: means over all meshes or one. Intervals: 95%, over seeds (Student's t)."""
+    """One cell a column for each variant: means over all meshes or one. Intervals: 95%, over seeds (Student's t).
+
+    A mean that is not of all fits says so, and is nobody's best.
+    """
     table: dict[str, list[Cell]] = {variant: [] for variant in study.plan.variants}
     for column in COLUMNS:
         found = {variant: summary(study.of(variant, mesh), column.measure) for variant in table}
         texts = {
             variant: format(mean / column.unit, column.form) for variant, (mean, _) in found.items() if not isnan(mean)
         }
-        ranked = {variant: column.better * found[variant][0] for variant in texts}
+        scored = {variant: study.scored(variant, column.measure, mesh) for variant in texts if column.better}
+        ranked = {variant: column.better * found[variant][0] for variant in texts if not scored.get(variant)}
         best = texts[max(ranked, key=lambda variant: ranked[variant])] if ranked and column.better else None
         if len(set(texts.values())) == 1:
             best = None  # all equal
         for variant, (_, width) in found.items():
             text = texts.get(variant, NOTHING)
             spread = "" if isnan(width) or not column.better else format(width / column.unit, column.form)
-            table[variant].append(Cell(text, spread, text == best))
+            part = scored.get(variant)
+            table[variant].append(Cell(f"{text} ({part})" if part else text, spread, text == best and not part))
     return table
 
 
@@ -142,14 +147,17 @@ def paper_table(rows: Sequence[Row]) -> str:
     lines = ["| mapping | uniform | published | | boundary | published | |", "|---|---:|---:|---|---:|---:|---|"]
     for mapping, published in PAPER.items():
         words = [mapping]
+        fits = [row for row in rows if row.mapping == mapping]
         for measure, (mean, spread) in zip(PAPER_MEASURES, published, strict=True):
             by_mesh: dict[str, list[float]] = {}
-            for row in rows:
-                if row.mapping == mapping and (value := row.value(measure)) is not None:
+            for row in fits:
+                if (value := row.value(measure)) is not None:
                     by_mesh.setdefault(row.mesh, []).append(value)
             means = [sum(values) / len(values) for values in by_mesh.values()]
-            words += [_mean_and_deviation(means), f"{mean:.3f} ± {spread:.3f}"]
-            off = sum(means) / len(means) - mean if means else nan
+            count = sum(map(len, by_mesh.values()))
+            part = f" ({count} of {len(fits)} fits)" if 0 < count < len(fits) else ""
+            words += [_mean_and_deviation(means) + part, f"{mean:.3f} ± {spread:.3f}"]
+            off = sum(means) / len(means) - mean if means and not part else nan
             words += [NOTHING if isnan(off) else "within" if abs(off) <= spread else f"{off:+.3f}"]
         lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)

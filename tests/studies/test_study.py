@@ -22,6 +22,7 @@ from ff3d.studies.plan import Plan
 from ff3d.studies.statistics import curve, interval, summary, sweep
 from ff3d.studies.study import ROWS, TABLE, Study, read_rows, run_study
 from ff3d.studies.task import ROW, Row, Task
+from ff3d.studies.workers import Workers
 from ff3d.views.html import write_page
 from ff3d.views.markdown import write_report
 
@@ -209,6 +210,11 @@ def test_a_sweep_is_a_mean_a_value_by_mapping():
         assert [value for value, _, _ in found] == [4, 8]
         assert [mean for _, mean, _ in found] == pytest.approx([0.09, 0.13])
     assert sweep(rows, "none", "scale", "uniform") == []
+    failed = dataclasses.replace(rows[1], iou={}, failure="the loss is nan")  # gaussian, scale 8, seed 1
+    survivors = sweep([rows[0], failed, *rows[2:]], "gaussian", "scale", "uniform")
+    assert [value for value, _, _ in survivors] == [4]
+    unlabelled = [dataclasses.replace(row, mesh="sheet", iou={}, failure="open") for row in rows]
+    assert sweep([*rows, *unlabelled], "gaussian", "scale", "uniform") == sweep(rows, "gaussian", "scale", "uniform")
 
 
 def test_the_best_is_the_arm_with_the_highest_mean_near_the_surface(meshes, undisturbed):
@@ -220,6 +226,29 @@ def test_the_best_is_the_arm_with_the_highest_mean_near_the_surface(meshes, undi
     assert "torch" in study.versions
     failed = [dataclasses.replace(row, iou={}, failure="broken") for row in rows]
     assert dataclasses.replace(study, rows=failed).best is None
+
+
+def test_both_tables_hold_the_fits_that_are_done_and_an_older_table_does_not_stay(meshes, undisturbed, tmp_path):
+    folder, rows = undisturbed
+    out = tmp_path / "out"
+    shutil.copytree(folder, out)
+    (out / "box-basic-0" / ROW).unlink()
+
+    class Interrupted(Workers):
+        def rows(self, tasks, *_, **__):
+            for task in tasks:
+                yield task, rows[3], False
+
+    study = run_study(plan_of(meshes), out, workers=Interrupted())
+    assert study.unfinished == ("box-basic-0",)
+    assert len(study.rows) == 4
+    assert [Row.from_json(line) for line in (out / ROWS).read_text().splitlines()] == rows[:3]
+    assert len(parquet.read_table(out / TABLE)) == 3
+    for row in rows:
+        failed = dataclasses.replace(row, iou={}, surface=None, failure="x")
+        (out / row.name / ROW).write_text(failed.to_json())
+    assert run_study(plan_of(meshes), out).best is None
+    assert not (out / TABLE).exists()
 
 
 def test_a_study_and_its_reports_create_the_oracle_of_a_mesh_once_and_hash_it_once(meshes, tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import trimesh
 
 from ff3d.studies.plan import make_plan, read_tuned
+from ff3d.studies.task import Row
 from ff3d.studies.tuning import tune
 
 pytestmark = pytest.mark.slow
@@ -19,6 +21,7 @@ TINY = {
     "device": "cpu",
     "precision": "float32",
 }
+OTHERS = (1e-5, 1e-4)  # learning rates that are too low
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,27 @@ def test_a_scan_is_tuned_like_a_mesh(tmp_path):
     scores = {row.learning_rate: row.iou["boundary_face"] for row in rates.rows}
     assert scores[3e-3] > 0.5 > scores[1e-5]
     assert rates.rows[1].iou["uniform"] > 0.9
+
+
+def test_a_value_with_which_a_fit_fails_is_not_chosen_whatever_the_others_reach(tuned, tmp_path):
+    folder, best, _ = tuned
+    shutil.copytree(folder / "out", tmp_path / "out")
+    chosen = best["none"]["learning_rate"]
+    (task,) = make_plan([folder / "ball.ply"], ("none",), (1,), vary={"learning_rate": (chosen,)}, **TINY).tasks()
+    place = tmp_path / "out" / "learning_rates" / task.name / "row.json"
+    place.parent.mkdir()
+    place.write_text(Row.failed(task, "the loss is nan").to_json())
+    again, (rates, *_) = tune(
+        [folder / "ball.ply"],
+        ("none",),
+        (0, 1),
+        TINY,
+        tmp_path / "out",
+        rates=(chosen, *OTHERS),
+        scales=(),
+        resolution=16,
+    )
+    assert rates.missing == 0
+    scores = {rate: [it.value("iou.boundary_face") for it in rates.rows if it.learning_rate == rate] for rate in OTHERS}
+    assert chosen not in scores
+    assert again == {"none": {"learning_rate": max(scores, key=lambda rate: sum(scores[rate]))}}

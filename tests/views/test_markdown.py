@@ -61,6 +61,23 @@ def test_a_cell_is_the_mean_with_its_interval_and_the_best_of_a_column_is_marked
                 assert not marked
 
 
+def test_a_mean_over_survivors_says_so_and_is_nobodys_best(study, broken):
+    (gaussian,) = {row.arm for row in broken.rows if row.failure}
+    assert study.best == gaussian
+    assert broken.best == "none"
+    for mesh, count in ((None, "3 of 4"), ("box", "1 of 2")):
+        table = cells(broken, mesh)
+        for i, column in enumerate(COLUMNS):
+            assert (f" ({count})" in table[gaussian][i].text) == (column.better != 0)
+            assert not table[gaussian][i].best
+            assert "of" not in table["none"][i].text
+    assert cells(broken, "ball") == cells(study, "ball")
+    none_left = [row if row.mesh == "ball" else dataclasses.replace(row, iou={}, failure="x") for row in study.rows]
+    without = dataclasses.replace(study, rows=none_left)  # a mesh that nobody could be fitted to sets nobody behind
+    assert without.best == gaussian
+    assert cells(without) == cells(study, "ball")
+
+
 def test_empty_test_points_are_a_dash_and_a_note_and_no_score(study):
     note = "nothing inside in 262,144 uniform test points: no IoU there"
     rows = [

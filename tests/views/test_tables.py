@@ -48,4 +48,7 @@ def test_the_papers_table_judges_means_over_meshes_by_the_published_spread():
     assert lines[2] == ["none", "0.960 ± 0.010", published[0], "within", "0.900 ± 0.050", published[1], "+0.036"]
     assert lines[3][1:4] == ["0.955 (1 mesh)", "0.966 ± 0.007", "-0.011"]
     assert lines[3][6] == "within"
+    failed = dataclasses.replace(rows[0], seed=2, iou={}, failure="broke")
+    words = [cell.strip() for cell in paper_table([*rows, failed]).splitlines()[2].strip("|").split("|")]
+    assert (words[1], words[3]) == ("0.960 ± 0.010 (4 of 5 fits)", "–")  # noqa: RUF001
     assert [lines[4][1], lines[4][3]] == ["–", "–"]  # noqa: RUF001
