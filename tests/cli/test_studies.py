@@ -70,7 +70,8 @@ def test_an_option_that_is_typed_goes_before_the_plans_file(begun, ball):
 
 def test_a_time_limit_that_nobody_would_keep_is_refused(ball, tmp_path, caplog):
     out = tmp_path / "out"
-    assert main(["benchmark", str(ball), "--workers", "0", "--timeout", "60", "--out", str(out)]) == 1
+    command = ["benchmark", str(ball), "--mappings", "none", "--seeds", "0", "--steps", "1", *SMALL, "--out", str(out)]
+    assert main([*command, "--workers", "0", "--timeout", "60"]) == 1
     assert "--timeout needs --workers or --ray" in caplog.records[-1].message
     assert not out.exists()
 
