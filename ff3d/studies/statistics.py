@@ -64,9 +64,11 @@ def sweep(rows: Sequence[Row], mapping: str, name: str, kind: str) -> list[tuple
     """
     measure = f"iou.{kind}"
     scored = {row.mesh for row in rows if row.value(measure) is not None}
+    sizes = {row.arm: row.parameters for row in rows if row.parameters}
     values: dict[float, list[Row]] = {}
     for row in rows:
-        value = row.varied.get(name) if name != "parameters" else row.parameters
+        # a fit that failed has none of its own
+        value = row.varied.get(name) if name != "parameters" else row.parameters or sizes.get(row.arm)
         if row.mapping == mapping and row.mesh in scored and value:
             values.setdefault(float(value), []).append(row)
     whole = {value: of for value, of in sorted(values.items()) if all(it.value(measure) is not None for it in of)}

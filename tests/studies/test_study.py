@@ -210,9 +210,10 @@ def test_a_sweep_is_a_mean_a_value_by_mapping():
         assert [value for value, _, _ in found] == [4, 8]
         assert [mean for _, mean, _ in found] == pytest.approx([0.09, 0.13])
     assert sweep(rows, "none", "scale", "uniform") == []
-    failed = dataclasses.replace(rows[1], iou={}, failure="the loss is nan")  # gaussian, scale 8, seed 1
-    survivors = sweep([rows[0], failed, *rows[2:]], "gaussian", "scale", "uniform")
-    assert [value for value, _, _ in survivors] == [4]
+    failed = dataclasses.replace(rows[1], iou={}, parameters=0, failure="the loss is nan")  # gaussian, scale 8, seed 1
+    for name in ("scale", "parameters"):
+        survivors = sweep([rows[0], failed, *rows[2:]], "gaussian", name, "uniform")
+        assert [value for value, _, _ in survivors] == [4]
     unlabelled = [dataclasses.replace(row, mesh="sheet", iou={}, failure="open") for row in rows]
     assert sweep([*rows, *unlabelled], "gaussian", "scale", "uniform") == sweep(rows, "gaussian", "scale", "uniform")
 
