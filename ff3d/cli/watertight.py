@@ -55,12 +55,13 @@ class WatertightCommand:
     ray: str | None = None
     """the address of a Ray cluster that closes them: auto, local, or ray://HOST:PORT; its nodes must see the files"""
     max_memory: float | None = None
-    """gigabytes that may be used by each mesh (default: what is available)"""
+    """gigabytes that may be used by each mesh (default: what is available, shared out among the workers)"""
     force: bool = False
     """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.closing.files import ROWS, Job, close_many
+        from ff3d.geometry.cores import available_memory
         from ff3d.jobs import Executor
         from ff3d.shapes.sources import distinct_names, find_shapes
 
@@ -87,6 +88,8 @@ class WatertightCommand:
             return 0
         assert self.out is not None
         check_folder(self.out)
+        if memory is None and self.workers > 1:
+            memory = available_memory() // self.workers
         ending = "." + (self.ending or "ply").removeprefix(".")
         jobs = [
             Job(source, self.out / f"{name}{ending}", config, self.points, memory)
