@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STEPS = 24  # half a cell's side in steps of the sampled numbers: what is rounded is a tenth of what is trilinear
 CELLS, FEWEST, MOST = 256, 24, 1536  # along the unit cube: without seconds, and in any case
 BYTES = 100_000
-OVERHEAD = 1_500  # bytes of a field's file beside its numbers
+OVERHEAD = 1_100  # bytes of a field's file beside its numbers
 # A surface of one square unit has about so many corners to be sampled, times the square of the cells along a unit
 CORNERS = 7.0
 PROBE = 50_000  # of them, to see how long one takes

@@ -28,6 +28,7 @@ FIRST_CELLS = 64  # along the unit cube, of the first attempt to reach a number 
 FEWEST_CELLS, MOST_CELLS, ENOUGH, ATTEMPTS = 16, 640, 192, 4
 # Bytes grow with the square of the cells along a surface, less where it is smooth: known better after two attempts
 FIRST_POWER = 1.8
+SLIGHTLY = 1.12
 BOLDER = (1.3, 1.7, 2.2, 3.0, 4.0)  # rates, times the usual one, where the last attempt is too large
 
 Solution = tuple[Any, Floats]  # the normal equations' sparse matrix, and the numbers (u,)
@@ -245,7 +246,9 @@ def fitted_to(
     """
     cells, best, power = FIRST_CELLS, None, FIRST_POWER
     last: tuple[int, int] | None = None
+    tried = set[int]()
     for attempt in range(ATTEMPTS):
+        tried.add(cells)
         if progress:
             progress(attempt / ATTEMPTS)
         found = make(cells)
@@ -257,10 +260,14 @@ def fitted_to(
         if used <= size and (best is None or used > len(best[1])):
             best = found
         if last:
-            power = min(max(math.log(used / last[1]) / math.log(cells / last[0]), 1.0), 3.0)
+            measured = math.log(used / last[1]) / math.log(cells / last[0])
+            power = measured if 1 <= measured <= 3 else FIRST_POWER
         last = cells, used
         cells = math.floor(cells * (0.97 * size / used) ** (1 / power))
         cells = min(max(cells, FEWEST_CELLS), MOST_CELLS)
+        power_of_two = 1 << cells.bit_length()
+        if power_of_two <= SLIGHTLY * cells and power_of_two not in tried:
+            cells = power_of_two  # with a level more than a few cells less, it often takes less than those
         smooth = last[0] >= ENOUGH and used < size / 2  # finer cells would show nothing more
         if 0.94 * size <= used <= size or cells == last[0] or smooth:
             break

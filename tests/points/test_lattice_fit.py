@@ -59,6 +59,14 @@ def test_the_largest_that_fits_is_taken():
     assert bolder[0] == 2
 
 
+@pytest.mark.parametrize(("size", "expected"), [(3500, range(32, 34)), (3900, range(32, 37)), (6500, [64])])
+def test_bytes_that_fall_where_a_level_comes_do_not_mislead(size, expected):
+    cells = [20, 25, 27, 30, 31, 32, 34, 38, 42, 46, 52, 63, 64]
+    taken = [1812, 2984, 3400, 4440, 4700, 3300, 3580, 4132, 4752, 6200, 7780, 9000, 6128]  # a bracket's, and between
+    lattice, _ = fitted_to(size, lambda count: (count, bytes(int(np.interp(count, cells, taken)))))
+    assert lattice in expected
+
+
 @pytest.mark.parametrize("mapping", ["voxels", "lattice"])
 def test_a_field_fits_into_its_bytes_and_is_the_same_when_loaded(tmp_path, mapping):
     field = ff3d.fit(TORUS, mapping, bytes="4k")
