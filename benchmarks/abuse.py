@@ -165,7 +165,8 @@ def readers(place: str) -> dict[str, Reader]:
     prepare([folder / "mesh.ply"], folder / "set", make_sets_config("ff3d", points=64))
     found.append(Reader(PREPARED, (folder / "set" / PREPARED).read_bytes(), read_rows))
     found.append(Reader("set.npz", (folder / "set/mesh.npz").read_bytes(), lambda path: load_items([path])))
-    names = f"# two\n{folder / 'mesh.ply'}\n{folder / 'ball.obj'}\n"
+    # relative: a name cut to "/" would have the whole disk searched
+    names = f"# two\n../{folder.name}/mesh.ply\n../{folder.name}/ball.obj\n"
     found.append(Reader("meshes.lst", names.encode(), lambda path: find_shapes([path])))
     stream = io.BytesIO()
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(stream, "png")
@@ -309,7 +310,7 @@ def main() -> int:
 def _one(job: str, place: str) -> int:
     """Load READER:NUMBER."""
     name, _, number = job.rpartition(":")
-    path = Path(place) / name
+    path = Path(tempfile.mkdtemp(dir=place)) / name
     path.write_bytes(mutated(readers(place)[name], int(number)))
     try:
         print(readers(place)[name].load(path))

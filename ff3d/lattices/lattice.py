@@ -26,7 +26,7 @@ REACH, LAST_REACH = 1.0, 0.9
 ROOT_STEPS = 2  # a cell's side in steps of the root's own values, which finer levels correct
 MOST_ROOT = 15  # such steps: further away distances are cut off
 COARSEST = 8  # cells along the cube at the root, at least
-MOST_LEVELS, MOST_STEPS = 9, 64  # in a file
+MOST_LEVELS, MOST_STEPS, FARTHEST = 9, 64, 2**10  # in a file; the last in cubes
 TABLE = 64  # cells along the cube of the table in which a query begins
 CHUNK = 2**14  # points of a query: what stays in the cache
 
@@ -57,7 +57,9 @@ class Frame:
 
     def check(self) -> None:
         """Raise ValueError for what no lattice has."""
-        if self.lower.shape != (3,) or not (np.isfinite(self.lower).all() and 0 < self.side < np.inf):
+        if self.lower.shape != (3,) or not (
+            (np.abs(self.lower) < FARTHEST).all() and 1 / FARTHEST < self.side < FARTHEST
+        ):
             raise ValueError(f"a lattice at {self.lower.tolist()} of side {self.side}")
         if self.shape.shape != (3,) or not ((self.shape >= 1) & (self.shape <= 4 * COARSEST)).all():
             raise ValueError(f"a lattice of {self.shape.tolist()} cells at its root")

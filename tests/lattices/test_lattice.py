@@ -155,3 +155,10 @@ def test_signs_at_the_corners_are_those_of_the_labels():
         assert np.array_equal(values[sure] > 0, oracle(cube.from_unit(frame.points(place, level)))[sure])
         checked += int(sure.sum())
     assert checked > 10_000
+
+
+@pytest.mark.parametrize(("lower", "side"), [(1e308, 0.1), (0.0, 1e-300), (0.0, 1e300), (np.nan, 0.1), (0.0, np.inf)])
+def test_a_frame_beyond_all_measure_is_refused_before_anything_overflows(lower, side):
+    Frame(np.zeros(3), 0.1, np.array([3, 2, 4]), 3, 4).check()
+    with pytest.raises(ValueError, match="a lattice at"):
+        Frame(np.full(3, lower), side, np.array([3, 2, 4]), 3, 4).check()
