@@ -97,7 +97,7 @@ def test_a_fit_that_breaks_is_a_row_with_a_reason_and_without_measures(task, tmp
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"mapping": "lattice", "bytes": 2_000}, "the shape takes more than 500 bytes; give more"),
+        ({"mapping": "lattice", "bytes": 1_500}, "the shape takes more than 400 bytes; give more"),
         ({"mapping": "grid", "finest": 2048, "steps": 1}, "numbers; at most 67,108,864"),
         ({"mapping": "none", "steps": 1, "width": 10**7}, "can't allocate memory"),  # torch's RuntimeError
     ],
