@@ -97,13 +97,15 @@ def test_a_fit_that_breaks_is_a_row_with_a_reason_and_without_measures(task, tmp
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"mapping": "lattice", "bytes": 1_500}, "the shape takes more than 400 bytes; give more"),
+        ({"mapping": "lattice", "bytes": 2_000}, "the shape takes more than 900 bytes; give more"),
         ({"mapping": "grid", "finest": 2048, "steps": 1}, "numbers; at most 67,108,864"),
         ({"mapping": "none", "steps": 1, "width": 10**7}, "can't allocate memory"),  # torch's RuntimeError
     ],
 )
-def test_settings_that_a_fit_breaks_at_are_a_row_and_not_the_end_of_the_study(ball, tmp_path, settings, says):
-    task = Task(ball, make_config(**{"device": "cpu"} | settings), {})
+def test_settings_that_a_fit_breaks_at_are_a_row_and_not_the_end_of_the_study(tmp_path, settings, says):
+    ball, places = trimesh.creation.icosphere(1, 0.07), np.random.default_rng(0).random((150, 3))
+    trimesh.util.concatenate([ball.copy().apply_translation(place) for place in places]).export(tmp_path / "crumbs.ply")
+    task = Task(tmp_path / "crumbs.ply", make_config(**{"device": "cpu"} | settings), {})
     row, whole = perform(task, tmp_path / "run")
     assert whole
     assert says in row.failure
