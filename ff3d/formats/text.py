@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ff3d.checks import one_line
 from ff3d.geometry.arrays import Ints
 
 # How a file starts that is not what its name says: what it is, and what to do about it.
@@ -39,7 +40,7 @@ class MeshError(ValueError):
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Whatever goes wrong within becomes a MeshError of one line that names the file.
+    """Whatever goes wrong within becomes a MeshError of one short line that names the file.
 
     So do an empty file, and a file that starts like one of `IMPOSTORS`. NumPy warns of nothing within: what it would
     warn of (an overflow, a NaN) the checks of what was read name.
@@ -51,7 +52,7 @@ def reading(file: Path) -> Iterator[None]:
         with np.errstate(all="ignore"):
             yield
     except MeshError as fault:
-        raise MeshError(f"{file}: {fault}") from None
+        raise MeshError(f"{file}: {one_line(fault)}") from None
     except MemoryError:
         raise MeshError(f"{file}: too large for this computer's memory; simplify it, or use a larger one") from None
     except Exception as error:  # whatever a reader trips over is the file's fault, and one line says so

@@ -165,3 +165,11 @@ def test_a_mutated_file_gives_a_shape_or_one_clear_line(tmp_path, name):
                 _, peak = tracemalloc.get_traced_memory()
                 tracemalloc.stop()
             assert peak < PEAK, mutated[:300]
+
+
+def test_what_a_file_says_of_itself_at_length_is_cut_in_the_message(tmp_path):
+    header = f"VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE {'Q' * 2000} F F\nCOUNT 1 1 1\nWIDTH 1\nHEIGHT 1\nPOINTS 1\n"
+    (tmp_path / "scan.pcd").write_text(f"{header}DATA ascii\n1 2 3\n")
+    with pytest.raises(MeshError, match="its PCD header makes no sense") as caught:
+        load_points(tmp_path / "scan.pcd")
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
