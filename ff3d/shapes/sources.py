@@ -228,7 +228,8 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
     name = os.path.expanduser(name)
     path = (base or Path()) / name
     if path.is_dir():
-        inside = sorted(it for it in path.rglob("*") if it.suffix.lower() in READERS and it.is_file())
+        found = (Path(folder, file) for folder, _, names in os.walk(path) for file in names if _is_mesh(file))
+        inside = sorted(file for file in found if file.is_file())
         if not inside:
             raise MeshError(f"{path}: no meshes in this folder; known endings: {', '.join(READERS)}")
         return inside
@@ -248,6 +249,10 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
     if base and lists:
         raise MeshError(f"{min(lists)}: a list within a list; write its names here")
     return [it for file in files for it in (_listed(file) if file in lists else [file])]
+
+
+def _is_mesh(file: str) -> bool:
+    return os.path.splitext(file)[1].lower() in READERS  # a Path of each takes ten times as long
 
 
 def _is_list(file: Path) -> bool:
