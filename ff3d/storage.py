@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -23,7 +24,7 @@ class Storage:
         self.address = str(address)
         self._system: Any = None
         if "://" not in self.address:
-            self.local = Path(address).expanduser()
+            self.local = Path(os.path.expanduser(address))
             return
         if ".." in PurePosixPath(self.address).parts:
             raise ValueError(f"{self.address}: an address must not go up (..)")

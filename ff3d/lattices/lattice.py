@@ -239,7 +239,8 @@ class Lattice:
         """The distances of a chunk; `distance` where it lies beyond the root."""
         frame = self.frame
         level, table, values = self._table
-        place = ((points - frame.lower) * (2**level / frame.side)).T
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond all measure is beyond the root
+            place = ((points - frame.lower) * (2**level / frame.side)).T
         cells = np.array(table.shape)[:, None]
         within = np.flatnonzero(((place >= 0) & (place < cells)).all(axis=0))
         place = place[:, within]

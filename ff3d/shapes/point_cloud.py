@@ -9,6 +9,7 @@ surfels is that of their point dipoles from afar, and near a point it has no pol
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def load_points(path: str | Path) -> PointCloud:
     Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it holds under 10
     distinct points, a coordinate that is not finite, or points all in one plane, on one line or in one place.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     ending = file.suffix.lower()
     if not file.is_file():
         raise MeshError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; give a point cloud's path")
@@ -87,7 +88,7 @@ def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
 
     Otherwise as `load_mesh` and `load_points`.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         file = find_shape(path)
     ending = file.suffix.lower()

@@ -291,7 +291,7 @@ def find_mesh(name: str | Path) -> Path:
     The meshes folder is ./meshes, then the one in the installed package or beside the checkout's. Raises MeshError if
     no such file exists.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     package = Path(__file__).resolve().parents[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -136,7 +137,7 @@ def _items_at(path: str | Path, resolution: int, device: str) -> Iterator[Item]:
     from ff3d.datasets.reading import stored_sets
     from ff3d.studies.plan import PLAN
 
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.suffix == ".safetensors":
         from ff3d.fields.field import load_field
 

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import trimesh
@@ -162,3 +164,11 @@ def test_a_frame_beyond_all_measure_is_refused_before_anything_overflows(lower, 
     Frame(np.zeros(3), 0.1, np.array([3, 2, 4]), 3, 4).check()
     with pytest.raises(ValueError, match="a lattice at"):
         Frame(np.full(3, lower), side, np.array([3, 2, 4]), 3, 4).check()
+
+
+def test_what_lies_beyond_all_measure_is_outside_without_a_warning():
+    frame = Frame(np.zeros(3), 0.1, np.array([3, 2, 4]), 1, 4)
+    lattice = grown(frame, lambda points: 0.1 - np.linalg.norm(points - 0.15, axis=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (lattice(np.array([[1e308, 0.1, 0.1], [-np.inf, 0.1, 0.1], [0.1, 0.1, 9.0]])) < 0).all()

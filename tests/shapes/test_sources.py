@@ -16,7 +16,7 @@ import trimesh
 from ff3d.formats.text import MeshError
 from ff3d.formats.writers import save_mesh
 from ff3d.shapes.mesh import load_mesh
-from ff3d.shapes.point_cloud import load_shape
+from ff3d.shapes.point_cloud import load_points, load_shape
 from ff3d.shapes.sources import NAMED, Download, cache_folder, fetch, find_shape, find_shapes
 
 
@@ -278,3 +278,11 @@ def test_an_object_of_objaverse_is_the_file_of_its_package(tmp_path, monkeypatch
     with pytest.raises(MeshError, match=r"objaverse:0af: the package objaverse could not give it.*BadGzipFile"):
         find_shape("objaverse:0af")
     assert capsys.readouterr().out == ""
+
+
+def test_the_home_of_nobody_is_a_name_like_any_other(tmp_path):
+    (tmp_path / "set.lst").write_text("~nobody-of-that-name/ball.ply\n")
+    with pytest.raises(MeshError, match=r"~nobody-of-that-name/ball\.ply"):
+        find_shapes([tmp_path / "set.lst"])
+    with pytest.raises(MeshError, match="no such file"):
+        load_points("~nobody-of-that-name/ball.xyz")
