@@ -266,6 +266,11 @@ def _alive(process: int) -> bool:
     return True
 
 
+def home_path(path: str | Path) -> Path:
+    """The path with the home folder for its ~; ~NAME of nobody stays, where Path.expanduser raises a RuntimeError."""
+    return Path(os.path.expanduser(path))
+
+
 def check_archive(file: Path | io.BytesIO) -> None:
     """Raise ValueError, before anything is unpacked, for an .npz that unpacks to far more than numbers would."""
     with zipfile.ZipFile(file) as archive:

@@ -99,8 +99,8 @@ def _options() -> dict[str, Option]:
 
 OPTIONS = _options()  # every setting by its name in the API, in files, and as an option of the commands
 OF_NETWORKS = {name for name, option in OPTIONS.items() if option.group in GROUPS} | {"storage"}
-KEPT = ("seed", "device", "cube", "margin")  # of a lattice's settings, by the network in its place
 OF_NETWORKS -= {"seconds", "bytes", "mapping", "finest", "cube", "margin"}  # those of lattices too
+KEPT = ("seed", "device", "cube", "margin")  # of a lattice's settings, by the network in its place
 
 
 def _group(config: FitConfig, option: Option) -> Any:

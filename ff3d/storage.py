@@ -24,7 +24,7 @@ class Storage:
         self.address = str(address)
         self._system: Any = None
         if "://" not in self.address:
-            self.local = Path(os.path.expanduser(address))
+            self.local = Path(os.path.expanduser(address))  # as `home_path`, of a module beside this one
             return
         if ".." in PurePosixPath(self.address).parts:
             raise ValueError(f"{self.address}: an address must not go up (..)")

@@ -9,13 +9,13 @@ surfels is that of their point dipoles from afar, and near a point it has no pol
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ff3d.files import home_path
 from ff3d.formats import POINT_READERS, READERS
 from ff3d.formats.text import MeshError, reading
 from ff3d.geometry.arrays import Floats
@@ -73,7 +73,7 @@ def load_points(path: str | Path) -> PointCloud:
     Raises MeshError if the file is missing, of an unknown ending, damaged or cut short; if it holds under 10
     distinct points, a coordinate that is not finite, or points all in one plane, on one line or in one place.
     """
-    file = Path(os.path.expanduser(path))
+    file = home_path(path)
     ending = file.suffix.lower()
     if not file.is_file():
         raise MeshError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; give a point cloud's path")
@@ -88,7 +88,7 @@ def load_shape(path: str | Path) -> trimesh.Trimesh | PointCloud:
 
     Otherwise as `load_mesh` and `load_points`.
     """
-    file = Path(os.path.expanduser(path))
+    file = home_path(path)
     if not file.is_file():
         file = find_shape(path)
     ending = file.suffix.lower()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ff3d.checks import one_line
-from ff3d.files import short_name, write_atomically
+from ff3d.files import home_path, short_name, write_atomically
 from ff3d.formats import READERS
 from ff3d.formats.clouds import starts_as_cloud
 from ff3d.formats.text import MeshError, refuse_impostors
@@ -73,7 +73,7 @@ def cache_folder() -> Path:
     """Where downloads are kept: $FF3D_CACHE, else the operating system's folder for the caches of a user."""
     import pooch
 
-    return Path(os.environ.get("FF3D_CACHE") or pooch.os_cache("ff3d")).expanduser()
+    return home_path(os.environ.get("FF3D_CACHE") or pooch.os_cache("ff3d"))
 
 
 def fetch(name: str) -> Path:
@@ -291,7 +291,7 @@ def find_mesh(name: str | Path) -> Path:
     The meshes folder is ./meshes, then the one in the installed package or beside the checkout's. Raises MeshError if
     no such file exists.
     """
-    path = Path(os.path.expanduser(name))
+    path = home_path(name)
     if path.is_file():
         return path
     package = Path(__file__).resolve().parents[1]

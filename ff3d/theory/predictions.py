@@ -82,11 +82,8 @@ def neighbourhoods(
         if not len(tests):
             raise ValueError(f"no test points near one of the places: {total:,} points are too many to predict from")
         targets, test_targets = (np.where(shape.oracle(points), 2.0, -2.0) for points in (drawn[kept], tests))
-        found.append(
-            Neighbourhood(
-                cube.to_unit(drawn[kept]), targets, weights * total / count, cube.to_unit(tests), test_targets
-            )
-        )
+        weights *= total / count
+        found.append(Neighbourhood(cube.to_unit(drawn[kept]), targets, weights, cube.to_unit(tests), test_targets))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ff3d.checks import one_line
-from ff3d.files import file_sha256, read_rows
+from ff3d.files import file_sha256, home_path, read_rows
 from ff3d.geometry.arrays import Bools, Floats, Ints
 from ff3d.surfaces.grid_levels import ExtractionError
 from ff3d.views.rendering import signed_error
@@ -137,7 +136,7 @@ def _items_at(path: str | Path, resolution: int, device: str) -> Iterator[Item]:
     from ff3d.datasets.reading import stored_sets
     from ff3d.studies.plan import PLAN
 
-    place = Path(os.path.expanduser(path))
+    place = home_path(path)
     if place.suffix == ".safetensors":
         from ff3d.fields.field import load_field
 
