@@ -131,7 +131,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 32**3,
         "learning_rate": 5e-4,
         "schedule": "exponential",
-        "pool_size": 32**3,
+        "pool_size": 8 * 32**3,
         "passes": 1,
         "uniform": 1.0,
         "widths": (),

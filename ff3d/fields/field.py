@@ -46,6 +46,7 @@ LARGEST = 1e36  # of numbers in the network: float32 and bfloat16 end at 3e38
 GUIDE_REACH = 1.0  # sides: half a cube's diagonal is .87, the rest for what is trilinear instead of a distance
 MOST_NUMBERS = 2**31  # of a lattice in a file
 Guide = Callable[[NDArray[np.float64], float], NDArray[np.bool_]]
+CHUNKS = {"cpu": 2**15, "cuda": 2**18}  # points that are queried at once, by device
 LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
 
 
@@ -177,9 +178,12 @@ class OccupancyField(Network, Field):
         return super().forward(points).squeeze(-1) * GAINS[self.target]
 
     @torch.no_grad()
-    def logits(self, points: ArrayLike, *, chunk: int = 2**15) -> Logits:
-        """points (n, 3), input coordinates -> logits (n,) float32; `OUTSIDE_LOGIT` outside the field's box."""
-        points = check_points(points)
+    def logits(self, points: ArrayLike, *, chunk: int | None = None) -> Logits:
+        """points (n, 3), input coordinates -> logits (n,) float32; `OUTSIDE_LOGIT` outside the field's box.
+
+        chunk: points at once, by default as many as suit the device.
+        """
+        points, chunk = check_points(points), chunk or CHUNKS.get(self.device.type, CHUNKS["cpu"])
         answer = np.full(len(points), OUTSIDE_LOGIT, dtype=np.float32)
         inside_box = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(axis=1)
         within = np.flatnonzero(inside_box)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from ff3d.progress import Interrupt, ProgressBar
 CHECKPOINT_SECONDS = 20.0
 PAUSE_SECONDS = 0.25
 PIECE = 8192  # points that go through the network together on a CPU: their numbers stay in its caches
+WARM_UP = 3  # steps before one is recorded: what libraries do at their first calls cannot be
+ABREAST = 64  # replayed steps between looks at whether a GPU is done: seconds would count what is only queued
 
 
 class Pool(NamedTuple):
@@ -55,6 +58,8 @@ class Adam:
     """
 
     def __init__(self, network: Network, config: OptimiserConfig):
+        on_gpu = network.device.type == "cuda"  # a recorded step reads the rate there
+        self._rate_there = torch.zeros((), device=network.device) if on_gpu else None
         self.rate = config.rate(network.mapping.name)
         tables = network.mapping.name in GRID_MAPPINGS
         self._betas, self._epsilon = ((0.9, 0.99), 1e-15) if tables else ((0.9, 0.999), 1e-8)
@@ -62,6 +67,17 @@ class Adam:
         self._parameters = list(network.parameters())
         self._steps = [torch.zeros((), device=it.device if self._fused else None) for it in self._parameters]
         self._moments = [(torch.zeros_like(it), torch.zeros_like(it)) for it in self._parameters]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        self._rate = value
+        if self._rate_there is not None:
+            self._rate_there.fill_(value)
 
     def clear_gradients(self) -> None:
         """Forget the gradients of the last step."""
@@ -83,7 +99,7 @@ class Adam:
             amsgrad=False,
             beta1=self._betas[0],
             beta2=self._betas[1],
-            lr=self.rate,
+            lr=self.rate if self._rate_there is None else self._rate_there,
             weight_decay=0.0,
             eps=self._epsilon,
             maximize=False,
@@ -132,17 +148,20 @@ class GradientDescent:
 
 
 class PoolCursor:
-    """Which batch of which pool a step takes; pools are drawn when they are first needed.
+    """Which batch of which pool a step takes; pools are drawn when they are first needed, beside a GPU one ahead.
 
     draw: (k, count) -> the k-th pool, of `count` points; a function of both alone, so that a resumed fit sees what an
-    undisturbed one sees.  drawing: seconds that the last pool took to draw.
+    undisturbed one sees.  steps: of the fit, None if they are not known.
+    drawing: seconds that the last pool took to draw, `waiting` those of them in which no step was taken.
     """
 
-    def __init__(self, draw: Draw, config: OptimiserConfig, device: torch.device):
-        self.draw, self.config, self.device = draw, config, device
-        self.index, self.drawing = -1, 0.0
+    def __init__(self, draw: Draw, config: OptimiserConfig, device: torch.device, steps: int | None = None):
+        self.draw, self.config, self.device, self.steps = draw, config, device, steps
+        self.index, self.drawing, self.waiting = -1, 0.0, 0.0
         self._begin = self._end = 0  # the steps that the pool serves
         self._points = self._targets = torch.zeros(0)
+        self._executor = None if device.type == "cpu" else ThreadPoolExecutor(1)  # a CPU's cores are busy
+        self._ahead: tuple[int, Future[tuple[Pool, float]]] | None = None  # the pool that is drawn beside the steps
 
     def needs_pool(self, step: int, seconds_left: float | None) -> bool:
         """Whether a new pool is due. With few seconds left the last one is used again instead.
@@ -156,15 +175,29 @@ class PoolCursor:
         return step >= self._end
 
     def next_pool(self, step: int) -> None:
-        """Draw the pool of this step."""
+        """Get the pool of this step."""
         while step >= self._end:
             self.index += 1
             batches = self.config.batches_in_pool(self.index)
             self._begin, self._end = self._end, self._end + batches * self.config.passes
         begun = time.perf_counter()
-        pool = self.draw(self.index, batches * self.config.batch_size)
+        ahead, self._ahead = self._ahead, None
+        pool, self.drawing = ahead[1].result() if ahead and ahead[0] == self.index else self._drawn(self.index)
+        if self._executor and (self.steps is None or self._end < self.steps):
+            self._ahead = self.index + 1, self._executor.submit(self._drawn, self.index + 1)
         self._points, self._targets = (torch.from_numpy(array).to(self.device, torch.float32) for array in pool)
-        self.drawing = time.perf_counter() - begun
+        self.waiting = time.perf_counter() - begun
+
+    def _drawn(self, index: int) -> tuple[Pool, float]:
+        """The pool of this index, and the seconds that it took."""
+        begun = time.perf_counter()
+        pool = Pool(*self.draw(index, self.config.batches_in_pool(index) * self.config.batch_size))
+        return pool, time.perf_counter() - begun
+
+    def close(self) -> None:
+        """Wait for what is drawn ahead, if it has begun, and forget it."""
+        if self._executor:
+            self._executor.shutdown(cancel_futures=True)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The points and targets of a step."""
@@ -178,6 +211,55 @@ def outputs_of(network: Network, points: Tensor) -> Tensor:
     if points.device.type != "cpu" or len(points) <= PIECE:
         return network(points)
     return torch.cat([network(piece) for piece in points.split(PIECE)])
+
+
+class Step:
+    """A training step: (points, targets) -> the loss before it, a scalar tensor."""
+
+    def __init__(self, network: Network, loss: Loss, optimizer: Adam | GradientDescent):
+        self.network, self.loss, self.optimizer = network, loss, optimizer
+
+    def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
+        """Take the step."""
+        loss = self.loss(outputs_of(self.network, points), targets)
+        self.optimizer.clear_gradients()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class RecordedStep:
+    """The same step on a CUDA device, recorded once and replayed: one launch in place of a hundred, the same numbers.
+
+    CUDA graphs (torch.cuda.CUDAGraph): every replay reads and writes the same memory. All batches must be of one size.
+    """
+
+    def __init__(self, step: Step):
+        self.step, self.count = step, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._beside = torch.cuda.Stream(step.network.device)  # where steps must have been taken before one is recorded
+
+    def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
+        """Take the step, or replay it: the loss is a tensor that the next replay overwrites."""
+        self.count += 1
+        if self.count <= WARM_UP:
+            current = torch.cuda.current_stream(points.device)
+            self._beside.wait_stream(current)
+            with torch.cuda.stream(self._beside):
+                loss = self.step(points, targets)
+            current.wait_stream(self._beside)
+            return loss
+        if self._graph is None:
+            self._points, self._targets = points.clone(), targets.clone()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._loss = self.step(self._points, self._targets)
+        self._points.copy_(points)
+        self._targets.copy_(targets)
+        self._graph.replay()
+        if self.count % ABREAST == 0:
+            torch.cuda.synchronize(points.device)
+        return self._loss
 
 
 def optimise(
@@ -214,7 +296,10 @@ def optimise(
     progress = Progress(seconds=spent, labelling=spent)
     if checkpoint is not None:
         progress = checkpoint.load(network, optimizer) or progress
-    cursor = PoolCursor(draw, config, device)
+    cursor = PoolCursor(draw, config, device, budget.steps)
+    step = Step(network, loss, optimizer)
+    recorded = device.type == "cuda" and isinstance(optimizer, Adam)
+    take_step = RecordedStep(step) if recorded else step
     last_loss = torch.tensor(progress.loss)
     begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
     pause_due, stopped = progress.seconds, False
@@ -229,19 +314,17 @@ def optimise(
         raise FitError(f"to prepare the labels took {spent:.1f} s of {budget.seconds:g} s; give more seconds")
     with Interrupt() as interrupt, ExitStack() as stack:
         bar = _bar(budget, title) if title else None
+        stack.callback(cursor.close)
         if bar:
             stack.callback(bar.close)
         while share() < 1 and not interrupt.signal and not stopped:
             left = None if budget.seconds is None else budget.seconds - progress.seconds
             if cursor.needs_pool(progress.step, left):
                 cursor.next_pool(progress.step)
-                progress.labelling += cursor.drawing
+                progress.labelling += cursor.waiting
             points, targets = cursor.batch(progress.step)
             optimizer.rate = base_rate * learning_rate_factor(config.schedule, share())
-            last_loss = loss(outputs_of(network, points), targets)
-            optimizer.clear_gradients()
-            last_loss.backward()
-            optimizer.step()
+            last_loss = take_step(points, targets)
             progress.step += 1
             progress.seconds = time.perf_counter() - begun
             if bar:

@@ -11,7 +11,7 @@ from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.network import Network
-from ff3d.fields.optimise import PIECE, Adam, GradientDescent, Pool, optimise, outputs_of
+from ff3d.fields.optimise import PIECE, Adam, GradientDescent, Pool, PoolCursor, optimise, outputs_of
 
 CONFIG = OptimiserConfig()
 
@@ -139,3 +139,46 @@ def test_a_batch_in_pieces_gives_the_outputs_and_gradients_of_the_whole_one(coun
         each.square().mean().backward()
     for one, other in zip(whole.parameters(), pieces.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
+
+
+class Recorder:
+    """Pools that know their index; which were drawn, and how large."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def __call__(self, index, count):
+        self.drawn.append((index, count))
+        return Pool(np.full((count, 3), index, dtype=np.float32), np.zeros(count, dtype=np.float32))
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_beside_another_device_a_pool_is_drawn_ahead_and_no_more_than_are_needed(passes):
+    config = OptimiserConfig(batch_size=2, pool_size=2 * 40, passes=passes)
+    steps = passes * (16 + 32 + 40) + 1
+    here, ahead = Recorder(), Recorder()
+    cursors = [
+        PoolCursor(draw, config, torch.device(device), steps) for draw, device in ((here, "cpu"), (ahead, "meta"))
+    ]
+    for step in range(steps):
+        for cursor in cursors:
+            if cursor.needs_pool(step, None):
+                cursor.next_pool(step)
+            points, targets = cursor.batch(step)
+            assert (len(points), len(targets)) == (2, 2)
+    for cursor in cursors:
+        cursor.close()
+    assert here.drawn == ahead.drawn == [(0, 32), (1, 64), (2, 80), (3, 80)]
+
+
+def test_a_pool_that_cannot_be_drawn_ahead_ends_the_fit_with_its_reason():
+    def draw(index, count):
+        if index:
+            raise ValueError("no more points")
+        return Recorder()(index, count)
+
+    cursor = PoolCursor(draw, OptimiserConfig(batch_size=2, pool_size=4, passes=1), torch.device("meta"))
+    cursor.next_pool(0)
+    with pytest.raises(ValueError, match="no more points"):
+        cursor.next_pool(2)
+    cursor.close()
