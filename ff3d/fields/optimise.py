@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ CHECKPOINT_SECONDS = 20.0
 PAUSE_SECONDS = 0.25
 PIECE = 8192  # points that go through the network together on a CPU: their numbers stay in its caches
 WARM_UP = 3  # steps before one is recorded: what libraries do at their first calls cannot be
+AHEAD = 4  # pools that are drawn while a GPU trains on one
 ABREAST = 64  # replayed steps between looks at whether a GPU is done: seconds would count what is only queued
 
 
@@ -148,7 +150,7 @@ class GradientDescent:
 
 
 class PoolCursor:
-    """Which batch of which pool a step takes; pools are drawn when they are first needed, beside a GPU one ahead.
+    """Which batch of which pool a step takes; pools are drawn when they are first needed, beside a GPU ahead of that.
 
     draw: (k, count) -> the k-th pool, of `count` points; a function of both alone, so that a resumed fit sees what an
     undisturbed one sees.  steps: of the fit, None if they are not known.
@@ -160,8 +162,9 @@ class PoolCursor:
         self.index, self.drawing, self.waiting = -1, 0.0, 0.0
         self._begin = self._end = 0  # the steps that the pool serves
         self._points = self._targets = torch.zeros(0)
-        self._executor = None if device.type == "cpu" else ThreadPoolExecutor(1)  # a CPU's cores are busy
-        self._ahead: tuple[int, Future[tuple[Pool, float]]] | None = None  # the pool that is drawn beside the steps
+        self._executor = None if device.type == "cpu" else ThreadPoolExecutor(AHEAD)  # a CPU's cores are busy
+        self._ahead: deque[Future[tuple[Pool, float]]] = deque()  # the next pools, drawn beside the steps
+        self._last = 0  # the steps that these and those before them serve
 
     def needs_pool(self, step: int, seconds_left: float | None) -> bool:
         """Whether a new pool is due. With few seconds left the last one is used again instead.
@@ -181,10 +184,12 @@ class PoolCursor:
             batches = self.config.batches_in_pool(self.index)
             self._begin, self._end = self._end, self._end + batches * self.config.passes
         begun = time.perf_counter()
-        ahead, self._ahead = self._ahead, None
-        pool, self.drawing = ahead[1].result() if ahead and ahead[0] == self.index else self._drawn(self.index)
-        if self._executor and (self.steps is None or self._end < self.steps):
-            self._ahead = self.index + 1, self._executor.submit(self._drawn, self.index + 1)
+        pool, self.drawing = self._ahead.popleft().result() if self._ahead else self._drawn(self.index)
+        self._last = max(self._last, self._end)
+        while self._executor and len(self._ahead) < AHEAD and (self.steps is None or self._last < self.steps):
+            index = self.index + 1 + len(self._ahead)
+            self._ahead.append(self._executor.submit(self._drawn, index))
+            self._last += self.config.batches_in_pool(index) * self.config.passes
         self._points, self._targets = (torch.from_numpy(array).to(self.device, torch.float32) for array in pool)
         self.waiting = time.perf_counter() - begun
 
@@ -225,7 +230,7 @@ class Step:
         self.optimizer.clear_gradients()
         loss.backward()
         self.optimizer.step()
-        return loss
+        return loss.detach()  # what leads to it must not outlive the step
 
 
 class RecordedStep:
@@ -330,7 +335,7 @@ def optimise(
             if bar:
                 bar.show(done())
             if on_pause and progress.seconds >= pause_due:
-                progress.loss = float(last_loss.detach())
+                progress.loss = float(last_loss)
                 stopped = on_pause(progress)
                 progress.seconds = time.perf_counter() - begun
                 pause_due = progress.seconds + PAUSE_SECONDS
@@ -341,7 +346,7 @@ def optimise(
                     torch.cuda.synchronize(device)
                 paused = time.perf_counter()
                 progress.seconds = paused - begun
-                progress.loss = float(last_loss.detach())
+                progress.loss = float(last_loss)
                 if not math.isfinite(progress.loss):
                     raise FitError(f"the loss is {progress.loss} at step {progress.step}; lower the learning rate")
                 if evaluation_due:
@@ -357,7 +362,7 @@ def optimise(
                 begun += time.perf_counter() - paused
     progress.finished = share() >= 1
     progress.interrupted, progress.signal = bool(interrupt.signal) or stopped, interrupt.signal
-    progress.loss = float(last_loss.detach())
+    progress.loss = float(last_loss)
     if checkpoint is not None:  # also of a finished fit: what is done with the network next may be broken off
         checkpoint.save(network, optimizer, progress)
     return progress
