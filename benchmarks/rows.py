@@ -24,12 +24,20 @@ def machine() -> str:
 
 
 def write_rows(
-    path: Path, columns: Mapping[str, str], rows: Iterable[Sequence[Any]], *, seeds: Sequence[int] | str
+    path: Path,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    seeds: Sequence[int] | str,
+    command: str = "",
+    machine_name: str = "",
 ) -> None:
     """Write rows and where they come from, atomically.
 
-    columns: title: the form of its numbers, "" for words.  A file that is there keeps its page and, if there are as
-    many, its columns: so a table that is measured again keeps its titles.
+    columns: title: the form of its numbers, "" for words, "±.4" for a mean and its spread.
+    command, machine_name: by default this one's.
+    A file that is there keeps its page and, if there are as many, its columns: so a table that is measured again keeps
+    its titles.
     """
     about: dict[str, Any] = {"page": "", "columns": []}
     if path.exists():
@@ -37,12 +45,13 @@ def write_rows(
     if len(about["columns"]) != len(columns):
         about["columns"] = [
             {"title": title, "key": re.sub(r"\W+", "-", title.lower()).strip("-")}
-            | ({"align": "right", "form": form} if form else {"align": "left"})
+            | ({"align": "right", "form": form.strip("±")} if form else {"align": "left"})
+            | ({"spread": "±"} if "±" in form else {})
             for title, form in columns.items()
         ]
     about |= {
-        "command": shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": machine(),
+        "command": command or shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": machine_name or machine(),
         "seeds": seeds if isinstance(seeds, str) else ", ".join(map(str, seeds)),
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -117,7 +117,8 @@ class ImageCommand:
     scales: tuple[float, ...] = (1.0, 10.0, 100.0)
     """standard deviations of frequencies to try too, cycles per picture, for gaussian, lecture and learned"""
     preset: Literal["fast", "paper", "lecture"] = "fast"
-    """fast: ff3d's own, 20 s a fit; paper: Tancik et al. 2020 to the letter, an hour a fit; lecture: its module"""
+    """fast: ff3d's own, 20 s a fit; paper: Tancik et al. 2020 to the letter, 20 minutes a fit on a
+    core; lecture: its module"""
     steps: int | None = None
     """steps of each fit (paper, lecture: 2,000)"""
     seconds: float | None = None

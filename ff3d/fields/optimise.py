@@ -41,7 +41,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (network's output, targets) -> a sc
 
 
 def learning_rate_factor(schedule: str, share: float) -> float:
-    """The learning rate over its start, when `share` in [0, 1] of the budget is spent."""
+    """The learning rate over its start, when `share` in [0, 1] of the steps, or of the seconds for them, is spent."""
     if schedule == "exponential":
         return float(0.01**share)  # a tenth every half: Tancik et al. 2020, 5,000 of 10,000 steps
     if schedule == "constant":
@@ -298,7 +298,7 @@ def optimise(
     moments = [(i + 1) / evaluations for i in range(evaluations)] if isinstance(evaluations, int) else [*evaluations]
     moments.append(1.0)
     base_rate = optimizer.rate
-    progress = Progress(seconds=spent, labelling=spent)
+    progress = Progress(seconds=spent, labelling=spent, prepared=spent)
     if checkpoint is not None:
         progress = checkpoint.load(network, optimizer) or progress
     cursor = PoolCursor(draw, config, device, budget.steps)
@@ -311,6 +311,11 @@ def optimise(
 
     def share() -> float:
         return budget.share(progress.step, progress.seconds)
+
+    def rate_factor() -> float:
+        """The schedule begins with the first step, however much of the budget the labels took."""
+        before = budget.share(0, progress.prepared)
+        return learning_rate_factor(config.schedule, (share() - before) / (1 - before))
 
     def done() -> float:
         return float(progress.step if budget.steps else progress.seconds)
@@ -328,7 +333,7 @@ def optimise(
                 cursor.next_pool(progress.step)
                 progress.labelling += cursor.waiting
             points, targets = cursor.batch(progress.step)
-            optimizer.rate = base_rate * learning_rate_factor(config.schedule, share())
+            optimizer.rate = base_rate * rate_factor()
             last_loss = take_step(points, targets)
             progress.step += 1
             progress.seconds = time.perf_counter() - begun

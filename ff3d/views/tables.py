@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan
 from statistics import stdev
 
 from ff3d.studies.statistics import summary
@@ -138,27 +138,56 @@ def published_means() -> dict[str, tuple[float, ...]]:
     return {mapping: tuple(mean for mean, _ in published) for mapping, published in PAPER.items()}
 
 
-def paper_table(rows: Sequence[Row]) -> str:
-    """The rows in the form of the paper's table, in Markdown: a mapping's mean ± standard deviation over the meshes.
+@dataclass(frozen=True)
+class PaperCell:
+    """A cell of the paper's table: the means of meshes over their seeds, and the published mean ± deviation.
 
-    Beside each cell stands the published one, and whether the mean lies within its ±. Of a mesh the mean over its seeds
-    counts; a cell says of how many meshes it is where that is not three.
+    fits: of them `scored` have a value.
     """
-    lines = ["| mapping | uniform | published | | boundary | published | |", "|---|---:|---:|---|---:|---:|---|"]
+
+    means: list[float]
+    published: tuple[float, float]
+    fits: int
+    scored: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the mean over the meshes lies within the published ±, or by how much it is above or below."""
+        if not self.means or self.scored < self.fits:
+            return NOTHING
+        off = sum(self.means) / len(self.means) - self.published[0]
+        return "within" if abs(off) <= self.published[1] else f"{off:+.3f}"
+
+
+def paper_cells(rows: Sequence[Row]) -> dict[str, list[PaperCell]]:
+    """Of each of the paper's mappings its two cells, uniform and boundary. Of a mesh the mean over its seeds counts."""
+    found: dict[str, list[PaperCell]] = {}
     for mapping, published in PAPER.items():
-        words = [mapping]
         fits = [row for row in rows if row.mapping == mapping]
-        for measure, (mean, spread) in zip(PAPER_MEASURES, published, strict=True):
+        found[mapping] = []
+        for measure, pair in zip(PAPER_MEASURES, published, strict=True):
             by_mesh: dict[str, list[float]] = {}
             for row in fits:
                 if (value := row.value(measure)) is not None:
                     by_mesh.setdefault(row.mesh, []).append(value)
             means = [sum(values) / len(values) for values in by_mesh.values()]
-            count = sum(map(len, by_mesh.values()))
-            part = f" ({count} of {len(fits)} fits)" if 0 < count < len(fits) else ""
-            words += [_mean_and_deviation(means) + part, f"{mean:.3f} ± {spread:.3f}"]
-            off = sum(means) / len(means) - mean if means and not part else nan
-            words += [NOTHING if isnan(off) else "within" if abs(off) <= spread else f"{off:+.3f}"]
+            found[mapping].append(PaperCell(means, pair, len(fits), sum(map(len, by_mesh.values()))))
+    return found
+
+
+def paper_table(rows: Sequence[Row]) -> str:
+    """The rows in the form of the paper's table, in Markdown: a mapping's mean ± standard deviation over the meshes.
+
+    Beside each cell stands the published one, and whether the mean lies within its ±. A cell says of how many meshes it
+    is where that is not three.
+    """
+    lines = ["| mapping | uniform | published | | boundary | published | |", "|---|---:|---:|---|---:|---:|---|"]
+    for mapping, found in paper_cells(rows).items():
+        words = [mapping]
+        for cell in found:
+            part = f" ({cell.scored} of {cell.fits} fits)" if 0 < cell.scored < cell.fits else ""
+            mean, spread = cell.published
+            words += [_mean_and_deviation(cell.means) + part, f"{mean:.3f} ± {spread:.3f}", cell.verdict]
         lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
 

@@ -182,3 +182,33 @@ def test_a_pool_that_cannot_be_drawn_ahead_ends_the_fit_with_its_reason():
     with pytest.raises(ValueError, match="no more points"):
         cursor.next_pool(2)
     cursor.close()
+
+
+class Noted(Adam):
+    """Adam, and the rate of each of its steps."""
+
+    def step(self):
+        self.rates = [*getattr(self, "rates", []), self.rate]
+        super().step()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exponential"])
+@pytest.mark.parametrize("spent", [0.0, 0.4])
+def test_the_schedule_begins_with_the_first_step_however_long_the_labels_took(schedule, spent):
+    points = np.random.default_rng(0).random((16, 3)).astype(np.float32)
+    config = OptimiserConfig(batch_size=16, pool_size=16, learning_rate=1e-3, schedule=schedule)
+    one = network("none")
+    adam = Noted(one, config)
+    progress = optimise(
+        one,
+        lambda index, count: Pool(points, points[:, :1]),
+        config,
+        Budget(seconds=0.5),
+        loss=torch.nn.functional.mse_loss,
+        optimizer=adam,
+        spent=spent,
+    )
+    assert progress.prepared == spent
+    assert adam.rates[0] == 1e-3
+    assert sorted(adam.rates, reverse=True) == adam.rates
+    assert adam.rates[-1] < 0.2e-3  # of a schedule that ends at 0 or a hundredth
