@@ -188,7 +188,8 @@ class OptimiserConfig:
     learning_rate: float | None = None
     """Adam's rate at the start; by default the one tuned for the mapping"""
     schedule: Schedule = "cosine"
-    """over the budget, from the first step on; cosine: warm-up, then to 0; exponential: to 1/100; linear: to 0 from half; or constant"""
+    """from the first step to the budget's end; cosine: warm-up, then to 0; exponential: to 1/100; linear: to 0 from
+    half; or constant"""
     pool_size: int = 2**21
     """points that are drawn and labelled together, at most: the first pools are smaller"""
     passes: int = 2
