@@ -34,11 +34,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def interpolated(picture: str, size: int | None) -> dict[str, float]:
+def interpolated(picture: str, size: int | None, *, square: bool) -> dict[str, float]:
     """The held-out PSNR of interpolation between the pixels that are trained on: a held-out one lies amid four."""
     from scipy.ndimage import map_coordinates
 
-    pixels = fitted_to(load_picture(picture), size or 512, square=True).pixels
+    pixels = fitted_to(load_picture(picture), size or 512, square=square).pixels
     trained, held_out = pixels[EVEN], pixels[ODD]
     places = np.meshgrid(*(np.arange(count) + 0.5 for count in held_out.shape[:2]), indexing="ij")
     found = {}
@@ -63,7 +63,10 @@ def table(rows: list[dict[str, Any]], size: int | None = None) -> list[list[Any]
         trained = {(row["picture"], row["mapping"]): row["psnr_train"] for row in own}
         tested = {(row["picture"], row["mapping"]): row["psnr_test"] for row in own}
         for picture in pictures:
-            tested |= {(picture, name): score for name, score in interpolated(picture, size).items()}
+            tested |= {
+                (picture, name): score
+                for name, score in interpolated(picture, size, square=own[0]["preset"] == "paper").items()
+            }
         before: dict[str, float] = {}
         for name in (*PAPER_MAPPINGS, "linear interpolation", "cubic interpolation"):
             scores = {picture: tested[picture, name] for picture in pictures if (picture, name) in tested}
@@ -77,9 +80,9 @@ def table(rows: list[dict[str, Any]], size: int | None = None) -> list[list[Any]
     return lines
 
 
-def over(values: list[float]) -> list[float]:
-    """Mean and half width of the 95% interval."""
-    return [float(it[0]) for it in interval(np.array(values)[:, None])]
+def over(values: list[float]) -> float | list[float]:
+    """Mean and half width of the 95% interval; of one value itself."""
+    return values[0] if len(values) == 1 else [float(it[0]) for it in interval(np.array(values)[:, None])]
 
 
 COLUMNS = {"set": "", "": "", "pictures": "0", "trained": "2", "held out": "±2", "published": "1", "gain": "±2"}

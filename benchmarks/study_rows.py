@@ -4,9 +4,9 @@
     benchmarks/study_rows.py STUDY... --table fits|means|paper --rows docs/rows/NAME.jsonl --command TEXT --machine TEXT
 
 STUDY is a results folder, or its rows.jsonl; several count as one study. `fits`: a line for each fit. `means`: one for
-each variant, mean and 95% interval over seeds (Student). `paper`: the table of Tancik et al. 2020, mean ± standard
-deviation over the meshes beside the published, and whether it lies within. --command: of the studies, for the page of
-provenance, and --machine what they ran on.
+each variant that has a field, mean and 95% interval over seeds (Student). `paper`: the table of Tancik et al. 2020,
+mean ± standard deviation over the meshes beside the published, and whether it lies within. --command: of the studies,
+for the page of provenance, and --machine what they ran on.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def means(rows: Sequence[Row]) -> Table:
     forms = {"variant": "", **dict.fromkeys(IOUS, "±.4"), "seeds": "0", "steps": ",0", "seconds": "0"}
     lines = []
     for variant in dict.fromkeys(row.arm for row in rows):
-        own = [row for row in rows if row.arm == variant]
+        own = [row for row in rows if row.arm == variant and row.iou]
+        if not own:
+            continue
         scores = [list(summary(own, f"iou.{kind}")) for kind in IOUS]
-        counts = [len({row.seed for row in own if row.iou}), mean(row.steps for row in own if row.iou)]
-        lines.append([variant, *scores, *counts, mean(row.seconds for row in own if row.iou)])
+        counts = [len({row.seed for row in own}), mean(row.steps for row in own)]
+        lines.append([variant, *scores, *counts, mean(row.seconds for row in own)])
     return forms, lines
 
 
@@ -57,7 +59,8 @@ def paper(rows: Sequence[Row]) -> Table:
     for mapping, cells in paper_cells(rows).items():
         line: list[Any] = [mapping]
         for cell in cells:
-            line += [[mean(cell.means), stdev(cell.means)], list(cell.published), cell.verdict]
+            found = [mean(cell.means), stdev(cell.means)] if len(cell.means) > 1 else ""
+            line += [found, list(cell.published), cell.verdict]
         lines.append(line)
     return forms, lines
 

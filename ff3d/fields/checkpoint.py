@@ -38,7 +38,8 @@ class Evaluation(_Evaluation, total=False):
 class Progress:
     """How far a fit is: steps done, seconds of the budget spent, the last loss, and each evaluation's row.
 
-    labelling: those of the seconds that went into drawing and labelling points.  prepared: those before the first step.
+    labelling: those of the seconds that went into drawing and labelling points, beside a GPU into waiting for them.
+    prepared: those before the first step.
     finished: the budget is spent.  interrupted: a signal ended the fit; after the last step both are true.
     signal: its number, 0 for none, also of a fit that was stopped by whoever watches it.
     """

@@ -47,7 +47,7 @@ class Budget:
     seconds: float | None = None
     """seconds of labelling and training (evaluation comes on top); 30 if there are no steps"""
     steps: int | None = None
-    """training steps, in place of --seconds; makes the result repeatable bit for bit"""
+    """training steps, in place of --seconds; makes the result repeatable bit for bit (but of tables on a GPU)"""
     bytes: int | str | None = None
     """voxels, lattice: the size of field.safetensors, in place of --seconds; 50k is 50,000"""
 

@@ -22,6 +22,7 @@ MAX_PARAMETERS = 2**26
 PRIMES = (1, 2654435761, 805459861)  # pi in equation 4 of arXiv:2201.05989
 AXES = {"grid": ((0, 1, 2),), "hash": ((0, 1, 2),), "planes": ((0, 1), (0, 2), (1, 2))}  # in 3-D
 BLOCK = 2**14  # points at once in `encode` on a CPU: their indices and weights take some 8 MiB
+LOOKED_UP = 2**26  # numbers at once elsewhere: a quarter of a gigabyte
 
 
 if TYPE_CHECKING or "jaxtyping" not in sys.modules:
@@ -119,7 +120,8 @@ class GridMapping(nn.Module):
     def encode(self, points: UnitPoints, dtype: torch.dtype) -> Features:
         """The same features, rounded to `dtype`, without any gradient and in little memory."""
         features = torch.empty(len(points), self.features, dtype=dtype, device=points.device)
-        size = BLOCK if points.device.type == "cpu" else max(1, len(points))
+        numbers = self.features * len(self.axes) * 2 ** self.axes.shape[1]  # that are looked up for a point
+        size = BLOCK if points.device.type == "cpu" else max(BLOCK, LOOKED_UP // numbers)
         for rows, block in zip(features.split(size), points.split(size), strict=True):
             rows.copy_(self(block))
         return features

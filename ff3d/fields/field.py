@@ -46,7 +46,7 @@ LARGEST = 1e36  # of numbers in the network: float32 and bfloat16 end at 3e38
 GUIDE_REACH = 1.0  # sides: half a cube's diagonal is .87, the rest for what is trilinear instead of a distance
 MOST_NUMBERS = 2**31  # of a lattice in a file
 Guide = Callable[[NDArray[np.float64], float], NDArray[np.bool_]]
-CHUNKS = {"cpu": 2**15, "cuda": 2**18}  # points that are queried at once, by device
+CHUNKS = {"cpu": 2**15, "cuda": 2**17}  # points that are queried at once, by device
 LEAST_LOGIT = 1e-3  # of a point whose side a guard knows
 
 

@@ -19,14 +19,15 @@ from torch.optim.adam import adam
 from ff3d.fields.checkpoint import Checkpoint, FitError, Progress
 from ff3d.fields.config import GRID_MAPPINGS, Budget, OptimiserConfig
 from ff3d.fields.network import Network
+from ff3d.geometry.cores import threads
 from ff3d.progress import Interrupt, ProgressBar
 
 CHECKPOINT_SECONDS = 20.0
 PAUSE_SECONDS = 0.25
 PIECE = 8192  # points that go through the network together on a CPU: their numbers stay in its caches
 WARM_UP = 3  # steps before one is recorded: what libraries do at their first calls cannot be
-AHEAD = 4  # pools that are drawn while a GPU trains on one
-ABREAST = 64  # replayed steps between looks at whether a GPU is done: seconds would count what is only queued
+AHEAD = 3  # pools that are drawn while a GPU trains on one
+QUEUED = 8  # replayed steps that a GPU may have before it at most: seconds would not count them
 
 
 class Pool(NamedTuple):
@@ -154,7 +155,7 @@ class PoolCursor:
 
     draw: (k, count) -> the k-th pool, of `count` points; a function of both alone, so that a resumed fit sees what an
     undisturbed one sees.  steps: of the fit, None if they are not known.
-    drawing: seconds that the last pool took to draw, `waiting` those of them in which no step was taken.
+    drawing: seconds that the last pool took to draw.  waiting: those in which no step was taken meanwhile.
     """
 
     def __init__(self, draw: Draw, config: OptimiserConfig, device: torch.device, steps: int | None = None):
@@ -162,8 +163,9 @@ class PoolCursor:
         self.index, self.drawing, self.waiting = -1, 0.0, 0.0
         self._begin = self._end = 0  # the steps that the pool serves
         self._points = self._targets = torch.zeros(0)
-        self._executor = None if device.type == "cpu" else ThreadPoolExecutor(AHEAD)  # a CPU's cores are busy
-        self._ahead: deque[Future[tuple[Pool, float]]] = deque()  # the next pools, drawn beside the steps
+        # the cores of a CPU are busy; beside a GPU a pool has threads of its own, so that few are drawn at once
+        self._executor = None if device.type == "cpu" else ThreadPoolExecutor(max(1, min(AHEAD, threads() // 4)))
+        self._ahead: deque[Future[tuple[Pool, float]]] = deque()  # the next pools
         self._last = 0  # the steps that these and those before them serve
 
     def needs_pool(self, step: int, seconds_left: float | None) -> bool:
@@ -171,13 +173,12 @@ class PoolCursor:
 
         A pool that would take half of what is left of the seconds, or more, is not worth drawing.
         """
-        if step >= self._end and self.index >= 0 and seconds_left is not None:
-            growth = self.config.batches_in_pool(self.index + 1) / self.config.batches_in_pool(self.index)
-            if seconds_left < 2 * growth * self.drawing:
-                self._end += self.config.batches_in_pool(self.index)
+        drawn = bool(self._ahead) and self._ahead[0].done()
+        if step >= self._end and self.index >= 0 and not drawn and not self._pays(self.index + 1, seconds_left):
+            self._end += self.config.batches_in_pool(self.index)
         return step >= self._end
 
-    def next_pool(self, step: int) -> None:
+    def next_pool(self, step: int, seconds_left: float | None = None) -> None:
         """Get the pool of this step."""
         while step >= self._end:
             self.index += 1
@@ -185,13 +186,20 @@ class PoolCursor:
             self._begin, self._end = self._end, self._end + batches * self.config.passes
         begun = time.perf_counter()
         pool, self.drawing = self._ahead.popleft().result() if self._ahead else self._drawn(self.index)
+        self.waiting = time.perf_counter() - begun
         self._last = max(self._last, self._end)
         while self._executor and len(self._ahead) < AHEAD and (self.steps is None or self._last < self.steps):
             index = self.index + 1 + len(self._ahead)
+            if not self._pays(index, seconds_left):
+                break
             self._ahead.append(self._executor.submit(self._drawn, index))
             self._last += self.config.batches_in_pool(index) * self.config.passes
         self._points, self._targets = (torch.from_numpy(array).to(self.device, torch.float32) for array in pool)
-        self.waiting = time.perf_counter() - begun
+
+    def _pays(self, index: int, seconds_left: float | None) -> bool:
+        """Whether a pool would take less than half of what is left of the seconds, by what the last one took."""
+        growth = self.config.batches_in_pool(index) / self.config.batches_in_pool(self.index)
+        return seconds_left is None or seconds_left >= 2 * growth * self.drawing
 
     def _drawn(self, index: int) -> tuple[Pool, float]:
         """The pool of this index, and the seconds that it took."""
@@ -200,7 +208,7 @@ class PoolCursor:
         return pool, time.perf_counter() - begun
 
     def close(self) -> None:
-        """Wait for what is drawn ahead, if it has begun, and forget it."""
+        """Wait for what is being drawn ahead, and forget it."""
         if self._executor:
             self._executor.shutdown(cancel_futures=True)
 
@@ -236,19 +244,25 @@ class Step:
 class RecordedStep:
     """The same step on a CUDA device, recorded once and replayed: one launch in place of a hundred, the same numbers.
 
-    CUDA graphs (torch.cuda.CUDAGraph): every replay reads and writes the same memory. All batches must be of one size.
+    CUDA graphs (torch.cuda.CUDAGraph): every replay reads and writes the same memory. So the loss and the optimizer's
+    step must be torch's operations alone, none of which looks at a value; a batch of another size is a plain step.
     """
 
     def __init__(self, step: Step):
         self.step, self.count = step, 0
+        self._queued: deque[torch.cuda.Event] = deque()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._beside = torch.cuda.Stream(step.network.device)  # where steps must have been taken before one is recorded
 
     def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
         """Take the step, or replay it: the loss is a tensor that the next replay overwrites."""
+        with torch.cuda.device(points.device):
+            return self._take(points, targets)
+
+    def _take(self, points: Tensor, targets: Tensor) -> Tensor:
         self.count += 1
         if self.count <= WARM_UP:
-            current = torch.cuda.current_stream(points.device)
+            current = torch.cuda.current_stream()
             self._beside.wait_stream(current)
             with torch.cuda.stream(self._beside):
                 loss = self.step(points, targets)
@@ -257,13 +271,16 @@ class RecordedStep:
         if self._graph is None:
             self._points, self._targets = points.clone(), targets.clone()
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, stream=self._beside, capture_error_mode="thread_local"):
                 self._loss = self.step(self._points, self._targets)
+        if points.shape != self._points.shape:
+            return self.step(points, targets)
         self._points.copy_(points)
         self._targets.copy_(targets)
         self._graph.replay()
-        if self.count % ABREAST == 0:
-            torch.cuda.synchronize(points.device)
+        self._queued.append(torch.cuda.current_stream().record_event())
+        if len(self._queued) > QUEUED:
+            self._queued.popleft().synchronize()
         return self._loss
 
 
@@ -285,7 +302,7 @@ def optimise(
 ) -> Progress:
     """Fit `network` in place until the budget is spent or a signal comes (Ctrl-C, SIGTERM, SIGHUP).
 
-    draw: see `PoolCursor`.  loss: (output, targets) -> a scalar tensor.
+    draw: see `PoolCursor`.  loss: (output, targets) -> a scalar tensor; see `RecordedStep`.
     evaluate: named held-out scores, queried `evaluations` times over the budget, or at those shares of it, ascending;
     its time, and that of `on_evaluation`, is not part of the budget.  optimizer: by default Adam.
     on_pause: called between two steps every `PAUSE_SECONDS`, on the budget's time; True ends the fit as Ctrl-C does.
@@ -303,7 +320,7 @@ def optimise(
         progress = checkpoint.load(network, optimizer) or progress
     cursor = PoolCursor(draw, config, device, budget.steps)
     step = Step(network, loss, optimizer)
-    recorded = device.type == "cuda" and isinstance(optimizer, Adam)
+    recorded = device.type == "cuda" and type(optimizer) is Adam
     take_step = RecordedStep(step) if recorded else step
     last_loss = torch.tensor(progress.loss)
     begun, saved = time.perf_counter() - progress.seconds, time.perf_counter()
@@ -314,8 +331,8 @@ def optimise(
 
     def rate_factor() -> float:
         """The schedule begins with the first step, however much of the budget the labels took."""
-        before = budget.share(0, progress.prepared)
-        return learning_rate_factor(config.schedule, (share() - before) / (1 - before))
+        before = min(1.0, budget.share(0, progress.prepared))
+        return learning_rate_factor(config.schedule, (share() - before) / max(1 - before, 1e-9))
 
     def done() -> float:
         return float(progress.step if budget.steps else progress.seconds)
@@ -330,8 +347,10 @@ def optimise(
         while share() < 1 and not interrupt.signal and not stopped:
             left = None if budget.seconds is None else budget.seconds - progress.seconds
             if cursor.needs_pool(progress.step, left):
-                cursor.next_pool(progress.step)
+                cursor.next_pool(progress.step, left)
                 progress.labelling += cursor.waiting
+                if progress.step == 0:
+                    progress.seconds = progress.prepared = time.perf_counter() - begun
             points, targets = cursor.batch(progress.step)
             optimizer.rate = base_rate * rate_factor()
             last_loss = take_step(points, targets)

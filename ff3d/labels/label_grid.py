@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ MOST_QUERIED = 2**18  # cells of an open surface that are queried one by one
 DIRECT = 0.25  # how much the winding number of caps may change within cells that are queried together
 ACCURACY, DOUBT = 2.0, 0.06  # of the caps' winding number, and how far off it may then be
 CLEAR = 2e-6  # units: how far from all triangles a point must lie for a sum in float32 to tell its side
+ONE_CALL = threading.Lock()  # what a call finds out of crowded cells the next ones use, and it has threads of its own
 CHUNK = 2**16  # points of a look-up: what passes through the caches together
 
 
@@ -190,10 +192,11 @@ class CellGrid:
         points (n, 3), unit coordinates -> (n,), (n,).
         In a cell that triangles touch it is that of a point in an untouched cell beside it, or of one in the cell if
         there is none, and one more or less for each triangle that the segment to there crosses, told in float64. NaN
-        where rounding may change what is crossed.
+        where rounding may change what is crossed. Safe to call from several threads; one call at a time.
         """
         stations: Stations = self.__dict__["_stations"]
-        return stations.whole_number(points)
+        with ONE_CALL:
+            return stations.whole_number(points)
 
     def on(self, device: str | Any) -> GridTensors:
         """The same grid as tensors on a torch device; the numbers are copied once for each device."""

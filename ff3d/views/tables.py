@@ -55,7 +55,7 @@ LEGEND = (
     "IoU of the field on points that it never saw: uniform in the box, and near the surface (noise of 0.01 unit) on "
     "faces chosen alike, as in the authors' notebook, or by area (Tancik et al. 2020, section E.2). Of the extracted "
     "mesh: Chamfer distance and F-score (1%), as shares of the longest side, and normal consistency. s: seconds of "
-    "labelling and training, labels s those of labelling. KB: the field's file."
+    "labelling and training, labels s those of labelling (beside a GPU: of waiting for labels). KB: the field's file."
 )
 PAPER_LEGEND = (
     "Mean ± standard deviation over the meshes, beside Tancik et al. 2020, Table 4 (Dragon, Buddha and Armadillo, one "

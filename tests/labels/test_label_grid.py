@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cache
 from itertools import product
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ff3d.geometry.coordinates import UnitCube
+from ff3d.geometry.crossings import Stations
 from ff3d.geometry.surface_cells import INSIDE, REACH, UNKNOWN, SurfaceCells, touched_cells
 from ff3d.labels.winding_number import WindingNumberOracle
 
@@ -411,3 +414,29 @@ def test_the_space_around_the_shape_and_crossings_tell_every_pocket(kind):
     label = grid.look_up(points)
     number = igl.winding_number(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), points)
     assert np.array_equal(label == INSIDE, number > 0.5)
+
+
+def test_an_oracle_answers_several_threads_as_it_does_one(monkeypatch):
+    mesh = trimesh.creation.uv_sphere(count=(96, 96))
+    directions = np.random.default_rng(0).standard_normal((40_000, 3)) * [0.05, 0.05, 1]  # most at the crowded poles
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    parts = np.split(directions * np.random.default_rng(1).normal(1, 0.002, (40_000, 1)), 8)
+    alone, shared = oracle_of(mesh), oracle_of(mesh)
+    assert alone.grid.known_share > 0.5
+    expected = [alone(part) for part in parts]
+    inside, most, whole_number = [0], [0], Stations.whole_number
+
+    def counted(stations, points):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        found = whole_number(stations, points)
+        inside[0] -= 1
+        return found
+
+    monkeypatch.setattr(Stations, "whole_number", counted)
+    assert shared.grid.known_share > 0.5
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(shared, parts))
+    assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
+    assert most == [1]  # each call finds out what the next ones use
