@@ -329,6 +329,9 @@ def optimise(
     def share() -> float:
         return budget.share(progress.step, progress.seconds)
 
+    def evaluation_due() -> bool:
+        return share() >= min(1.0, moments[min(len(progress.history), len(moments) - 1)])
+
     def rate_factor() -> float:
         """The schedule begins with the first step, however much of the budget the labels took."""
         before = min(1.0, budget.share(0, progress.prepared))
@@ -363,17 +366,16 @@ def optimise(
                 stopped = on_pause(progress)
                 progress.seconds = time.perf_counter() - begun
                 pause_due = progress.seconds + PAUSE_SECONDS
-            evaluation_due = share() >= min(1.0, moments[min(len(progress.history), len(moments) - 1)])
             checkpoint_due = checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
-            if evaluation_due or checkpoint_due:
+            if evaluation_due() or checkpoint_due:
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 paused = time.perf_counter()
-                progress.seconds = paused - begun
+                progress.seconds = paused - begun  # may be past a moment now
                 progress.loss = float(last_loss)
                 if not math.isfinite(progress.loss):
                     raise FitError(f"the loss is {progress.loss} at step {progress.step}; lower the learning rate")
-                if evaluation_due:
+                if evaluation_due():
                     scores = evaluate() if evaluate else {}
                     progress.record(config.batch_size, scores)
                     if bar:
