@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,10 +15,12 @@ from tyro.conf import Positional, arg
 from ff3d.checks import check_seed
 from ff3d.cli.options import PageOptions, ServedPage, bytes_of, say, typed_command
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
-from ff3d.files import check_folder, check_output, check_unmade, is_marked, locked
+from ff3d.files import FolderError, check_folder, check_output, check_unmade, is_marked, locked
 from ff3d.progress import Interrupt
 
 if TYPE_CHECKING:
+    from ff3d.theory.shapes import ShapeKernels
+    from ff3d.theory.signals import SignalFit
     from ff3d.viewer.watching import ImageWatch
 
 
@@ -34,7 +37,8 @@ class NtkCommand:
     mappings: tuple[MappingName, ...] = PAPER_MAPPINGS
     """the mappings to compare; those with trained tables have no such kernel"""
     points: int = 2000
-    """pixels, or points half uniform in the box and half near the surface; 8,192 at most, for a dense kernel"""
+    """pixels, or points half uniform in the box and half near the surface; 8,192 at most, for a dense kernel, which is
+    0.5 GB then and takes some 5 GB while it is worked out"""
     depth: int | None = None
     """hidden layers of the network of infinite width (default: 4; 3 for a picture)"""
     scale: float | None = None
@@ -45,8 +49,8 @@ class NtkCommand:
     """scales of gaussian to predict with --fit-steps"""
     places: int = 6
     """places of the surface or picture, at which --fit-steps predicts"""
-    size: int = 512
-    """pixels along a picture's longest side, at most"""
+    size: int | None = None
+    """pixels along a picture's longest side, at most (default: 512)"""
     seed: int = 0
     """seed of the points and frequencies"""
     out: Path | None = None
@@ -57,26 +61,21 @@ class NtkCommand:
     """print one line of JSON"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.theory.pictures import is_picture
-        from ff3d.theory.shapes import STEPS, ntk, ntk_picture
+        from ff3d.theory.shapes import STEPS
 
-        check_seed(self.seed)
-        if self.out:
-            pictures = ("eigenvectors.png", "frequencies.png")
-            _check_report(self.out, b'"points": ', pictures, force=self.force, inputs=[Path(self.mesh)])
-        settings: dict[str, Any] = {"points": self.points, "scale": self.scale, "seed": self.seed}
-        settings |= {"fit_steps": self.fit_steps, "scales": self.scales, "places": self.places}
-        settings |= {"slices": 64 if self.out else 0} | ({"depth": self.depth} if self.depth is not None else {})
-        if is_picture(self.mesh):
-            kernels = ntk_picture(self.mesh, self.mappings, size=self.size, **settings)
-        else:
-            kernels = ntk(self.mesh, self.mappings, **settings)
-        page = None
+        predict, page = self._prediction(), None
         if self.out:
             from ff3d.views.kernels import write_kernel_report
 
-            with locked(self.out):
+            pictures = ("eigenvectors.png", "frequencies.png")
+            inputs = [Path(self.mesh)]
+            check = partial(_check_report, self.out, b'"points": ', pictures, force=self.force, inputs=inputs)
+            check()
+            with _locked_report(self.out, check):
+                kernels = predict()
                 page = write_kernel_report(kernels, self.out, command=typed_command())
+        else:
+            kernels = predict()
         if self.as_json:
             found = kernels.to_json()
             kept = ("points", "steps", "learned", *(("fit_steps", "predicted", "best_scale") * bool(self.fit_steps)))
@@ -98,6 +97,28 @@ class NtkCommand:
         say(f"predicted order, slowest first: {' < '.join(kernels.order())}")
         return 0
 
+    def _prediction(self) -> Callable[[], ShapeKernels]:
+        """What predicts, its settings checked and the mesh or picture loaded."""
+        from ff3d.geometry.cores import available_memory
+        from ff3d.labels.oracles import load_surface
+        from ff3d.theory.pictures import is_picture, load_picture
+        from ff3d.theory.shapes import check_kernels, ntk, ntk_picture
+
+        check_seed(self.seed)
+        flat = is_picture(self.mesh)
+        if self.size is not None and not flat:
+            raise ValueError("--size is for pictures; leave it out for a mesh")
+        settings: dict[str, Any] = {"points": self.points, "scale": self.scale, "places": self.places}
+        settings |= {"fit_steps": self.fit_steps, "scales": self.scales}
+        settings |= {name: value for name in ("depth", "size") if (value := getattr(self, name)) is not None}
+        check_kernels(self.mappings, dimension=2 if flat else 3, **settings)
+        settings |= {"slices": 64 if self.out else 0, "seed": self.seed}
+        if flat:
+            return partial(
+                ntk_picture, load_picture(self.mesh, max_memory=available_memory()), self.mappings, **settings
+            )
+        return partial(ntk, load_surface(self.mesh), self.mappings, **settings)
+
 
 @dataclass
 class ImageCommand:
@@ -118,7 +139,7 @@ class ImageCommand:
     """standard deviations of frequencies to try too, cycles per picture, for gaussian, lecture and learned"""
     preset: Literal["fast", "paper", "lecture"] = "fast"
     """fast: ff3d's own, 20 s a fit; paper: Tancik et al. 2020 to the letter, 20 minutes a fit on a
-    core; lecture: its module"""
+    core; lecture: two layers under sin(2 pi s x b)"""
     steps: int | None = None
     """steps of each fit (paper, lecture: 2,000)"""
     seconds: float | None = None
@@ -146,7 +167,7 @@ class ImageCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.geometry.cores import available_memory
         from ff3d.runs import new_folder
-        from ff3d.theory.images import ImageFit, fit_images, planned_fits
+        from ff3d.theory.images import ImageFit, fit_images, plan_images, planned_fits
         from ff3d.theory.pictures import load_picture
         from ff3d.views.theory import image_rows, write_image_report
 
@@ -157,11 +178,26 @@ class ImageCommand:
         memory = bytes_of(self.max_memory) or available_memory()
         picture = load_picture(self.picture, max_memory=memory)
         check_seed(self.seed)
-        folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
         planned = planned_fits(self.mappings, self.scales, self.preset)
         names = [name if scale is None else f"{name}-{scale:g}" for name, scale in planned]
         pictures = [f"{name}.png" for name in ("truth", *names)]
-        _check_report(folder, b'"picture": ', pictures, force=self.force, inputs=[Path(self.picture)])
+        plan = plan_images(
+            picture,
+            planned,
+            preset=self.preset,
+            kind=self.kind,
+            steps=self.steps,
+            seconds=self.seconds,
+            size=self.size,
+            precision=self.precision,
+            seed=self.seed,
+            device=self.device,
+            max_memory=memory,
+        )
+        folder = self.out or new_folder(Path("runs"), f"{picture.name}-image")
+        inputs = [Path(self.picture)]
+        check = partial(_check_report, folder, b'"picture": ', pictures, force=self.force, inputs=inputs)
+        check()
         command = typed_command()
 
         def save(fits: list[ImageFit]) -> None:
@@ -169,24 +205,8 @@ class ImageCommand:
 
         with ExitStack() as stack:
             watch = self._watch(stack) if self.watch else None
-            with locked(folder):
-                fits = fit_images(
-                    picture,
-                    self.mappings,
-                    self.scales,
-                    preset=self.preset,
-                    kind=self.kind,
-                    steps=self.steps,
-                    seconds=self.seconds,
-                    size=self.size,
-                    precision=self.precision,
-                    seed=self.seed,
-                    device=self.device,
-                    max_memory=memory,
-                    on_fit=save,
-                    progress_bar=True,
-                    observer=watch,
-                )
+            with _locked_report(folder, check, new=not self.out):
+                fits = fit_images(plan, on_fit=save, progress_bar=True, observer=watch)
                 page = write_image_report(fits, folder, command=command, kind=self.kind)
             for note in fits[0].picture.notes:
                 say(note)
@@ -235,37 +255,49 @@ class SignalCommand:
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.progress import ProgressBar
         from ff3d.runs import new_folder
-        from ff3d.theory.signals import DISTRIBUTIONS, fit_signal, fit_sparse, predicted_by_falloff, random_signal
+        from ff3d.theory.signals import (
+            DISTRIBUTIONS,
+            check_signal_fits,
+            fit_signal,
+            fit_sparse,
+            predicted_by_falloff,
+            random_signal,
+        )
         from ff3d.views.theory import signal_rows, write_signal_report
 
         falloffs = [_falloff(text) for text in self.falloffs]
         if not falloffs:
             raise ValueError("--falloffs needs at least one of 0, 0.5, 1, ..., inf, none")
         check_seed(self.seed)
-        folder = self.out or new_folder(Path("runs"), "signal")
-        _check_report(folder, b'"falloffs"', force=self.force)
+        check_signal_fits(falloffs, self.stds, self.steps)
         signal = random_signal(self.power, seed=self.seed)
-        fits = []
-        for falloff in falloffs:
-            fits.append(fit_signal(falloff, signal=signal, steps=self.steps, seed=self.seed, progress_bar=True))
-            if fits[-1].interrupted:
-                break
-        interrupted, sparse = fits[-1].interrupted, []
         dense = random_signal(self.power, seed=self.seed, trained=256, step=2)
-        todo = [(name, std) for std in self.stds for name in DISTRIBUTIONS] * (not interrupted)
-        bar = ProgressBar(float(len(todo)), " fits", "distributions") if todo else None
-        for done, (name, std) in enumerate(todo):
-            found, fit = fit_sparse(name, std, signal=dense, seed=self.seed)
-            sparse.append({"distribution": name, "std": found, "wanted": std, "test": fit.test[-1]})
-            interrupted = fit.interrupted
-            if bar:
-                bar.show(done + 1)
-            if interrupted:
-                break
-        if bar:
-            bar.close()
         chosen = predicted_by_falloff(self.power)
-        with locked(folder):
+        folder = self.out or new_folder(Path("runs"), "signal")
+        check = partial(_check_report, folder, b'"falloffs"', force=self.force)
+        check()
+        fits: list[SignalFit] = []
+        sparse: list[dict[str, Any]] = []
+        with _locked_report(folder, check, new=not self.out):
+            for falloff in falloffs:
+                fits.append(fit_signal(falloff, signal=signal, steps=self.steps, seed=self.seed, progress_bar=True))
+                write_signal_report(fits, sparse, chosen, folder, page=False)
+                if fits[-1].interrupted:
+                    break
+            interrupted = fits[-1].interrupted
+            todo = [(name, std) for std in self.stds for name in DISTRIBUTIONS] * (not interrupted)
+            bar = ProgressBar(float(len(todo)), " fits", "distributions") if todo else None
+            for done, (name, std) in enumerate(todo):
+                found, fit = fit_sparse(name, std, signal=dense, seed=self.seed)
+                sparse.append({"distribution": name, "std": found, "wanted": std, "test": fit.test[-1]})
+                write_signal_report(fits, sparse, chosen, folder, page=False)
+                interrupted = fit.interrupted
+                if bar:
+                    bar.show(done + 1)
+                if interrupted:
+                    break
+            if bar:
+                bar.close()
             page = write_signal_report(fits, sparse, chosen, folder, command=typed_command())
         say("\n" + signal_rows(fits) + "\n")
         best_falloff, error = min(chosen, key=lambda it: it[1])
@@ -296,6 +328,19 @@ def _check_report(
         check_output(path, force=True, inputs=inputs)
         if not known:
             check_unmade(path)
+
+
+@contextmanager
+def _locked_report(folder: Path, check: Callable[[], None], *, new: bool = False) -> Iterator[None]:
+    """Hold the folder of a report, and check it again: meanwhile another run may have written to it.
+
+    new: whether it was chosen because it was not there.
+    """
+    with locked(folder):
+        if new and (folder / "rows.json").exists():
+            raise FolderError(f"{folder}: another run has just taken it; run the same command again")
+        check()
+        yield
 
 
 @dataclass

@@ -22,6 +22,7 @@ from ff3d.fields.checkpoint import Progress
 from ff3d.fields.config import (
     GRID_MAPPINGS,
     PAPER_MAPPINGS,
+    TABLE_LIMITS,
     Budget,
     MappingConfig,
     MappingName,
@@ -34,7 +35,7 @@ from ff3d.fields.network import Network, resolve_device
 from ff3d.fields.optimise import Draw, Pool, optimise
 from ff3d.geometry.arrays import Singles
 from ff3d.geometry.cores import available_memory
-from ff3d.theory.pictures import Picture, PictureError, fitted_to, load_picture, psnr, ssim
+from ff3d.theory.pictures import Picture, PictureError, fitted_shape, fitted_to, load_picture, psnr, ssim
 
 Preset = Literal["paper", "lecture", "fast"]
 Kind = Literal["auto", "natural", "text"]
@@ -42,6 +43,8 @@ BATCH = 2**13
 BLOCK = 2**15  # pixels predicted at once
 EVERY_BATCH = 10**9  # passes over the one pool that holds all training pixels
 EVEN, ODD = (slice(0, None, 2),) * 2, (slice(1, None, 2),) * 2  # pixels trained on, and held out, where some are
+KEPT_BYTES = 42  # of a pixel, of each fit: ten snapshots, and the picture at the end as float32
+PAGE_BYTES = 160  # of a pixel, while the report is made: spectra in complex128
 MOMENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # shares of the budget
 SCALED: tuple[MappingName, ...] = ("gaussian", "lecture", "learned")  # mappings whose scale is a standard deviation
 # What Tancik et al. 2020 report, table 1: mean PSNR in dB over 16 images each
@@ -82,6 +85,14 @@ class ImageConfig:
     def title(self) -> str:
         """The mapping, with its scale."""
         return self.mapping.name + (f" {self.mapping.scale:g}" if self.mapping.scale else "")
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePlan:
+    """What `plan_images` returns. picture: as it is fitted.  configs: of each fit, in their order."""
+
+    picture: Picture
+    configs: tuple[ImageConfig, ...]
 
 
 class ImageObserver:
@@ -193,7 +204,8 @@ def image_config(
         parts[SETTINGS.get(key, "")][key] = value
     parts["mapping"] |= {"name": name, "notebook": preset == "paper"}
     if name in GRID_MAPPINGS and name != "planes":
-        parts["mapping"] |= {"levels": 6, "coarsest": 16, "finest": max(16, chosen.get("size", 512) // 2)}
+        finest = min(max(16, chosen.get("size", 512) // 2), TABLE_LIMITS["finest"])
+        parts["mapping"] |= {"levels": 6, "coarsest": 16, "finest": finest}
     return ImageConfig(
         preset,
         MappingConfig(**parts["mapping"]),
@@ -240,14 +252,14 @@ def predict(network: Network, shape: tuple[int, int]) -> Singles:
     return torch.cat(blocks).reshape(*shape, 3).numpy()
 
 
-def memory_needed(height: int, width: int, config: ImageConfig) -> int:
-    """Bytes that a fit takes, about: the pixels and their coordinates, the snapshots, and a step's numbers."""
+def memory_needed(height: int, width: int, config: ImageConfig, fits: int = 1) -> int:
+    """Bytes that so many fits take, about: the pixels, what is kept of each fit, and a step's numbers or the page's."""
     pixels = height * width
     trained = pixels // 4 if config.held_out else pixels
     batch = max(min(config.batch_size or trained, trained), BLOCK)
     depth, wide = config.network.hidden_layers(config.mapping.name), config.network.width or 256
     features = 3 * 4 * (2 * config.mapping.frequencies + (depth + 1) * wide)  # and gradients, and what products need
-    return pixels * (4 * 3 * 4 + 2 * 4 * 2 + 3 * len(MOMENTS)) + batch * features
+    return pixels * (4 * 3 * 4 + 2 * 4 * 2 + KEPT_BYTES * fits) + max(batch * features, pixels * PAGE_BYTES)
 
 
 def fit_image(
@@ -269,17 +281,47 @@ def fit_image(
     max_memory: bytes; by default what is available. Compared before the work begins.  observer: see `ImageObserver`.
     Raises PictureError for a picture that cannot be used, ValueError for settings, FitError if the loss diverges.
     """
+    settings |= {"preset": preset, "kind": kind, "max_memory": max_memory}
+    plan = plan_images(picture, [(mapping, settings.pop("scale", None))], **settings)
+    return _fitted(plan.picture, plan.configs[0], progress_bar, observer)
+
+
+def plan_images(
+    picture: Picture | str | Path | ArrayLike,
+    fits: Sequence[tuple[MappingName | None, float | None]],
+    *,
+    preset: Preset = "fast",
+    kind: Kind = "auto",
+    max_memory: int | None = None,
+    **settings: Any,
+) -> ImagePlan:
+    """Fits of these mappings and scales, once each, all settings and the device checked. Raises as `fit_image`."""
     available = available_memory() if max_memory is None else max_memory
     truth = picture if isinstance(picture, Picture) else load_picture(picture, max_memory=available)
-    config = image_config(preset, mapping, kind=kind_of(truth, kind), **settings)
-    truth = fitted_to(truth, config.size, square=config.square)
-    height, width = truth.pixels.shape[:2]
-    needed = memory_needed(height, width, config)
+    kind = kind_of(truth, kind)
+    first = image_config(preset, fits[0][0], kind=kind, **settings)
+    height, width = fitted_shape(truth, first.size, square=first.square)
+    size = max(height, width)  # of a small picture less than is given, and its tables are no finer
+    configs: dict[tuple[str, float | None], ImageConfig] = {}
+    for mapping, scale in fits:
+        config = image_config(preset, mapping, kind=kind, scale=scale, **settings | {"size": size})
+        configs.setdefault((config.mapping.name, config.mapping.scale), config)
+    needed = max(memory_needed(height, width, config, len(configs)) for config in configs.values())
     if needed > available:
+        series = f"a series of {len(configs)} fits" if len(configs) > 1 else "a fit"
         raise PictureError(
-            f"{truth.name}: a fit of {height * width / 1e6:.1f} megapixels takes about {needed / 1e9:.1f} GB, and "
-            f"{available / 1e9:.1f} GB are available; give a smaller size (now {config.size}) or batch size"
+            f"{truth.name}: {series} of {height * width / 1e6:.1f} megapixels takes about {needed / 1e9:.1f} GB, and "
+            f"{available / 1e9:.1f} GB are available; give a smaller size (now {size}) or batch size"
         )
+    for config in configs.values():
+        mapping_of(config)
+        resolve_device(config.device, config.network)
+    return ImagePlan(fitted_to(truth, size, square=first.square), tuple(configs.values()))
+
+
+def _fitted(truth: Picture, config: ImageConfig, progress_bar: bool, observer: ImageObserver | None) -> ImageFit:
+    """A network fitted to a picture that has the size of the settings."""
+    height, width = truth.pixels.shape[:2]
     device, precision = resolve_device(config.device, config.network)
     mapped = mapping_of(config)
     network = Network(
@@ -328,23 +370,26 @@ def fit_image(
 
 
 def fit_images(
-    picture: Picture | str | Path | ArrayLike,
+    picture: Picture | str | Path | ArrayLike | ImagePlan,
     mappings: Sequence[MappingName] = (),
     scales: Sequence[float] = (),
     *,
     preset: Preset = "fast",
     on_fit: Callable[[list[ImageFit]], None] | None = None,
+    progress_bar: bool = False,
+    observer: ImageObserver | None = None,
     **settings: Any,
 ) -> list[ImageFit]:
     """`fit_image` for several mappings, by default the preset's, and for each of `SCALED` among them at these scales.
 
-    on_fit: called with the fits so far after each.  An interrupted fit is the last.
+    picture: or a plan, in place of all settings.  on_fit: called with the fits so far after each.  An interrupted fit
+    is the last.  All settings are checked before the first fit; raises as `fit_image`.
     """
+    planned = planned_fits(mappings, scales, preset)
+    plan = picture if isinstance(picture, ImagePlan) else plan_images(picture, planned, preset=preset, **settings)
     fits: list[ImageFit] = []
-    for mapping, scale in planned_fits(mappings, scales, preset):
-        if any(fit.config.mapping.name == mapping and fit.scale == scale for fit in fits):
-            continue  # the mapping's own scale
-        fits.append(fit_image(picture, mapping, preset=preset, scale=scale, **settings))
+    for config in plan.configs:
+        fits.append(_fitted(plan.picture, config, progress_bar, observer))
         if on_fit:
             on_fit(fits)
         if fits[-1].progress.interrupted:

@@ -9,6 +9,7 @@ width its frequencies choose (Tancik et al. 2020, arXiv:2006.10739, section 4). 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ff3d.geometry.arrays import Floats
+from ff3d.geometry.cores import available_memory
 
 Kernel = Callable[[Floats, Floats], Floats]
-MOST_POINTS = 8192  # of a dense kernel: 0.5 GB, and its eigenvectors as much again
+MOST_POINTS = 8192  # of a dense kernel: 0.5 GB
+WORKING = 10  # times a dense kernel's own bytes are taken while `mapped_kernel` works it out
 
 
 def check_dense(rows: int, columns: int) -> None:
@@ -28,6 +31,22 @@ def check_dense(rows: int, columns: int) -> None:
         raise ValueError(
             f"{rows:,} points and {columns:,} others need a dense kernel of {rows * columns * 8 / 1e9:.1f} GB; "
             f"give at most {MOST_POINTS:,} of each"
+        )
+
+
+def check_points(points: int, max_memory: int | None = None) -> None:
+    """Raise ValueError where points are too few, or too many for the kernel of all pairs to be worked out.
+
+    max_memory: bytes; by default what is available.
+    """
+    if not 10 <= points <= MOST_POINTS:
+        raise ValueError(f"points must be from 10 to {MOST_POINTS:,}, for a dense kernel of all pairs, got {points:,}")
+    available = available_memory() if max_memory is None else max_memory
+    needed = WORKING * 8 * points**2
+    if needed > available:
+        raise ValueError(
+            f"a dense kernel of {points:,} points takes about {needed / 1e9:.1f} GB while it is worked out, and "
+            f"{available / 1e9:.1f} GB are available; give at most {math.isqrt(available // (WORKING * 8)):,} points"
         )
 
 

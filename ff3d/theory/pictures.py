@@ -90,7 +90,7 @@ def _from_file(path: Path, max_memory: int | None) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 width, height = image.size
-                needed = 24 * width * height  # decoded, with alpha, and as float32
+                needed = (60 if _is_transparent(image) else 24) * width * height  # decoded, and as float32
                 if max_memory is not None and needed > max_memory:
                     raise PictureError(
                         f"{path}: {width * height / 1e6:.0f} megapixels take {needed / 1e9:.1f} GB to read, and "
@@ -118,10 +118,15 @@ def _decoded(image: Any) -> NDArray[Any]:
         return array.astype(np.uint16)
     if image.mode == "F":
         return np.asarray(image)
-    transparent = image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info
+    transparent = _is_transparent(image)
     if image.mode in ("1", "L") and not transparent:
         return np.asarray(image.convert("L"))
     return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _is_transparent(image: Any) -> bool:
+    """Whether a Pillow image has an alpha channel, or a colour that stands for none."""
+    return image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info
 
 
 def _from_array(array: NDArray[Any], name: str) -> Picture:
@@ -178,6 +183,15 @@ def _color(rng: np.random.Generator) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def fitted_shape(picture: Picture, size: int, *, square: bool) -> tuple[int, int]:
+    """The height and width of `fitted_to` of these arguments."""
+    height, width = (size, size) if square else picture.pixels.shape[:2]
+    longest = max(height, width)
+    if not square and longest <= size:
+        return height, width
+    return max(SMALLEST, round(height * size / longest)), max(SMALLEST, round(width * size / longest))
+
+
 def fitted_to(picture: Picture, size: int, *, square: bool) -> Picture:
     """The picture with its longest side `size` pixels at most; or its middle, square, of exactly `size` a side."""
     height, width = picture.pixels.shape[:2]
@@ -187,9 +201,8 @@ def fitted_to(picture: Picture, size: int, *, square: bool) -> Picture:
         top, left = (height - side) // 2, (width - side) // 2
         pixels = pixels[top : top + side, left : left + side]
         notes.append(f"its middle {side} x {side} of {width} x {height}")
-    longest = max(pixels.shape[:2])
-    if longest != size and (square or longest > size):
-        height, width = (max(SMALLEST, round(it * size / longest)) for it in pixels.shape[:2])
+    height, width = fitted_shape(picture, size, square=square)
+    if (height, width) != pixels.shape[:2]:
         pixels = _resized(pixels, height, width)
         notes.append(f"resized to {width} x {height}")
     return replace(picture, pixels=pixels, notes=tuple(notes))

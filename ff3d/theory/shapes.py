@@ -13,11 +13,12 @@ import numpy as np
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.fields.mapping import make_mapping
 from ff3d.geometry.coordinates import UnitCube, grown_box
+from ff3d.geometry.cores import available_memory
 from ff3d.geometry.sampling import SampleMix
 from ff3d.theory.images import EVEN, coordinates, image_config
-from ff3d.theory.kernel_report import KernelReport, kernel_report
-from ff3d.theory.ntk import MOST_POINTS
-from ff3d.theory.pictures import fitted_to, load_picture
+from ff3d.theory.kernel_report import KernelReport, kernel_of, kernel_report
+from ff3d.theory.ntk import check_points
+from ff3d.theory.pictures import Picture, fitted_to, load_picture
 from ff3d.theory.predictions import (
     best_scale,
     neighbourhoods,
@@ -123,12 +124,14 @@ def ntk(
     shape: as of `load_surface`.  points: half uniform in the box and half near the surface.  scale: of the mappings
     that have one.  fit_steps: also predict plain fits of so many steps, of each mapping and of gaussian at each of
     `scales`, at so many `places` of the surface.  slices: pixels of a slice's side, 0 for no eigenvectors.
-    Raises ValueError for a mapping that has no fixed kernel, and for more points than a dense kernel may have.
+    Raises ValueError as `check_kernels`, before any work, for a mapping that has no fixed kernel, and for more points
+    than a dense kernel may have.
     """
     from ff3d.labels.oracles import load_surface
     from ff3d.settings import make_config
 
-    _check_count(points)
+    numbers: dict[str, Any] = {"points": points, "depth": depth, "scale": scale, "scales": scales}
+    check_kernels(mappings, fit_steps=fit_steps, places=places, **numbers)
     labelled = load_surface(shape)
     cube, config = UnitCube.padded(labelled.mesh.vertices), make_config(steps=fit_steps or 1, seed=seed)
     box = grown_box(labelled.mesh, config.sampling.margin * cube.scale)
@@ -143,13 +146,14 @@ def ntk(
     if fit_steps:
         near = neighbourhoods(labelled, config, places=places)
         for name, swept in _variants(mappings, scales):
-            settings = {"mapping": name, "scale": swept or scale, "steps": fit_steps, "depth": depth, "seed": seed}
+            settings = {"mapping": name, "scale": scale if swept is None else swept}
+            settings |= {"steps": fit_steps, "depth": depth, "seed": seed}
             predicted.append(Prediction(name, swept, predicted_error(make_config("plain", **settings), near)))
     return ShapeKernels(labelled.name, points, reports, fit_steps, predicted)
 
 
 def ntk_picture(
-    picture: str | Path,
+    picture: str | Path | Picture,
     mappings: Sequence[MappingName] = PAPER_MAPPINGS,
     *,
     points: int = 2000,
@@ -167,8 +171,11 @@ def ntk_picture(
     fit_steps: also predict fits of the preset `fast` of so many steps, at so many `places` of the picture.
     size: pixels along the longest side, at most.
     """
-    loaded = fitted_to(load_picture(picture), size, square=False)
-    _check_count(points)
+    numbers: dict[str, Any] = {"points": points, "depth": depth, "scale": scale, "scales": scales}
+    check_kernels(mappings, dimension=2, fit_steps=fit_steps, places=places, size=size, **numbers)
+    if not isinstance(picture, Picture):
+        picture = load_picture(picture, max_memory=available_memory())
+    loaded = fitted_to(picture, size, square=False)
     height, width = loaded.pixels.shape[:2]
     count = min(points, height * width)
     chosen = np.random.default_rng(seed).choice(height * width, count, replace=False)
@@ -186,7 +193,7 @@ def ntk_picture(
         trained = math.prod(loaded.pixels[EVEN].shape[:2])
         for name, swept in _variants(mappings, scales):
             settings: dict[str, Any] = {
-                "scale": swept or scale,
+                "scale": scale if swept is None else swept,
                 "steps": fit_steps,
                 "depth": depth,
                 "size": size,
@@ -202,6 +209,27 @@ def _variants(mappings: Sequence[MappingName], scales: Sequence[float]) -> list[
     return [*((name, None) for name in mappings), *(("gaussian", scale) for scale in scales)]
 
 
-def _check_count(points: int) -> None:
-    if not 10 <= points <= MOST_POINTS:
-        raise ValueError(f"points must be from 10 to {MOST_POINTS:,}, for a dense kernel of all pairs, got {points:,}")
+def check_kernels(
+    mappings: Sequence[MappingName],
+    *,
+    dimension: int = 3,
+    points: int = 2000,
+    depth: int = 4,
+    scale: float | None = None,
+    fit_steps: int | None = None,
+    scales: Sequence[float] = (),
+    places: int = 6,
+    size: int = 512,
+) -> None:
+    """Raise ValueError for what `ntk` or, in two dimensions, `ntk_picture` would not do, before any work."""
+    if not mappings:
+        raise ValueError("give at least one mapping")
+    for name, value in (("places", places), ("size", size), ("fit_steps", fit_steps)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be positive, got {value}")
+    check_points(points)
+    place = np.full((1, dimension), 0.5)
+    for mapping, swept in _variants(mappings, scales):
+        kernel_of(make_mapping(mapping, dimension=dimension, scale=scale if swept is None else swept), depth)(
+            place, place
+        )

@@ -55,7 +55,7 @@ def random_signal(power: float = 1.0, *, seed: int = 0, trained: int = TRAINED, 
     """A periodic signal whose amplitudes fall as 1 / (1 + f)^power, up to a quarter of its points' number.
 
     As the authors' notebook draws it, and scaled to [-0.5, 0.5].
-    Raises ValueError for a power that is not finite, or fewer than 4 points or 2 between.
+    Raises ValueError for a power that is not finite or leaves no signal, or fewer than 4 points or 2 between.
     """
     if not math.isfinite(power) or trained < 4 or step < 2:
         raise ValueError(f"a signal needs a finite power, 4 points and a step of 2, got {power}, {trained} and {step}")
@@ -65,6 +65,8 @@ def random_signal(power: float = 1.0, *, seed: int = 0, trained: int = TRAINED, 
     waves = np.zeros(count, dtype=np.complex128)
     waves[: count // 4] = (rng.standard_normal((count // 4, 2)) @ [1, 1j]) * (1.0 + frequencies) ** -power
     values = np.fft.ifft(waves).real
+    if not np.ptp(values) > 0:
+        raise ValueError(f"amplitudes of 1 / f^{power:g} are out of range; give a power nearer 1")
     values = (values - values.min()) / np.ptp(values) - 0.5
     return Signal(np.arange(count) / count, values, step)
 
@@ -231,6 +233,15 @@ def fit_sparse(
     adam = Adam(network, OptimiserConfig(learning_rate=2e-3))
     fit = _fitted(signal, network, adam, steps, title=f"{distribution} {std:g}", progress_bar=False)
     return float(frequencies.square().mean().sqrt()), fit
+
+
+def check_signal_fits(falloffs: Sequence[float | None], stds: Sequence[float], steps: int) -> None:
+    """Raise ValueError, before the first fit, for what `fit_signal` or `fit_sparse` would not take."""
+    Budget(steps=steps)
+    for falloff in falloffs:
+        falloff_mapping(falloff)
+    for std in stds:
+        draw_frequencies("gaussian", std, 1, seed=0)
 
 
 def draw_frequencies(distribution: Distribution, std: float, count: int, *, seed: int) -> Tensor:

@@ -20,7 +20,10 @@ WIDTH, HEIGHT = 100, 60  # of a chart's box
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template of `ff3d/views/templates`, filled in; every text is escaped, a missing value is an error."""
+    """A template of `ff3d/views/templates`, filled in; every text is escaped, a missing value is an error.
+
+    Names of files that are not UTF-8 have question marks in them.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -31,7 +34,7 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["csp_hash"] = _hash
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(**values).encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)

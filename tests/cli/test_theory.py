@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -6,7 +7,11 @@ import trimesh
 from PIL import Image
 
 from ff3d.cli import main
+from ff3d.cli.theory import _locked_report
+from ff3d.fields.checkpoint import FitError
+from ff3d.files import FolderError, locked
 from ff3d.formats.writers import save_mesh
+from ff3d.theory.signals import fit_sparse
 
 
 def test_ntk_predicts_that_raw_coordinates_learn_slowest_and_that_all_learn_on(capsys):
@@ -59,11 +64,45 @@ def test_ntk_prints_a_table_with_the_predicted_order(capsys):
         (["bracket", "--points", "9000"], "from 10 to 8,192"),
         (["bracket", "--mappings", "hash"], "no fixed kernel"),
         (["bracket", "--points", "50", "--depth", "0"], "depth must be at least 1"),
+        (["bracket", "--fit-steps", "5", "--scales", "0", "4"], "scale must be a positive number of cycles"),
+        (["bracket", "--fit-steps", "0"], "fit_steps must be positive, got 0"),
+        (["bracket", "--places", "0"], "places must be positive, got 0"),
+        (["text-0", "--size", "-5"], "size must be positive, got -5"),
+        (["bracket", "--size", "64"], "--size is for pictures; leave it out for a mesh"),
+        (["bracket", "--mappings"], "give at least one mapping"),
+        (["nowhere.obj"], "no such file"),
     ],
 )
-def test_what_has_no_kernel_is_refused_in_one_line(caplog, arguments, says):
-    assert main(["ntk", *arguments]) == 1
+def test_what_has_no_kernel_is_refused_in_one_line_and_makes_no_folder(tmp_path, caplog, arguments, says):
+    assert main(["ntk", *arguments, "--out", str(tmp_path / "out")]) == 1
     assert says in caplog.records[-1].message
+    assert not (tmp_path / "out").exists()
+
+
+def never(*_, **__):
+    raise AssertionError("the work has begun")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "work"),
+    [
+        (["ntk", "bracket", "--points", "50"], "ff3d.theory.shapes.ntk"),
+        (["signal", "--steps", "2"], "ff3d.theory.signals.fit_signal"),
+        (["image", "text-0", "--steps", "2"], "ff3d.theory.images.fit_images"),
+    ],
+)
+def test_a_folder_in_use_is_refused_before_the_work(tmp_path, caplog, monkeypatch, arguments, work):
+    monkeypatch.setattr("ff3d.files.PATIENCE", 0.1)
+    monkeypatch.setattr(work, never)
+    with locked(tmp_path):
+        assert main([*arguments, "--out", str(tmp_path)]) == 1
+    assert "in use by process" in caplog.records[-1].message
+
+
+def test_a_new_folder_that_another_run_has_filled_meanwhile_is_not_taken(tmp_path):
+    (tmp_path / "rows.json").write_text('{"falloffs": []}')
+    with pytest.raises(FolderError, match="another run has just taken it"), _locked_report(tmp_path, list, new=True):
+        raise AssertionError("it was taken")
 
 
 TINY = ["--size", "32", "--steps", "20", "--device", "cpu"]
@@ -120,12 +159,28 @@ def test_ntk_takes_a_mesh_for_one_whatever_its_name(tmp_path, monkeypatch, capsy
         (["camera", "--max-memory", "0.001"], "megapixels take"),
         (["camera", "--mappings", "planes", "--steps", "1"], "planes are of three dimensions"),
         (["camera", "--steps", "1", "--seconds", "1"], "not both"),
+        (["text-0", *TINY, "--mappings", "gaussian", "--scales", "1", "0"], "scale must be positive"),
+        (["text-0", *TINY, "--mappings", "none", "planes"], "planes are of three dimensions"),
+        (["text-0", *TINY, "--mappings", "none", "voxels"], "unknown mapping 'voxels'"),
+        (["text-0", *TINY[:-1], "foo"], "device"),
+        (["text-0", "--preset", "paper", "--size", "200000"], "40000.0 megapixels takes about"),
     ],
 )
-def test_what_cannot_be_fitted_to_is_refused_in_one_line(tmp_path, caplog, arguments, says):
-    assert main(["image", *arguments, "--out", str(tmp_path)]) == 1
+def test_what_cannot_be_fitted_to_is_refused_in_one_line_before_the_first_fit(tmp_path, caplog, arguments, says):
+    assert main(["image", *arguments, "--out", str(tmp_path / "out")]) == 1
     assert says in caplog.records[-1].message
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_whose_name_is_not_utf_8_has_its_page(tmp_path, capsys):
+    picture = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        Image.effect_noise((32, 32), 50).save(picture)
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes UTF-8 alone")
+    assert main(["image", str(picture), "--mappings", "none", *TINY, "--out", str(tmp_path / "out")]) == 0
+    assert "<h1>caf?</h1>" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "results: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -151,8 +206,30 @@ def test_signal_fits_each_falloff_and_writes_a_page(tmp_path, capsys):
         (["--falloffs", "fast"], "falloffs must be numbers, inf or none, got 'fast'"),
         (["--steps", "0"], "steps must be positive"),
         (["--power", "nan"], "finite power"),
+        (["--power", "2000"], "amplitudes of 1 / f^2000 are out of range"),
+        (["--falloffs", "0", "-1"], "falloff must be 0 or more, got -1"),
+        (["--falloffs", "0", "nan"], "falloff must be 0 or more, got nan"),
+        (["--stds", "8", "0"], "std must be a positive number of cycles, got 0"),
     ],
 )
-def test_a_signal_out_of_range_is_refused_in_one_line(tmp_path, caplog, arguments, says):
-    assert main(["signal", *arguments, "--out", str(tmp_path)]) == 1
+def test_a_signal_out_of_range_is_refused_in_one_line_before_the_first_fit(
+    tmp_path, caplog, monkeypatch, arguments, says
+):
+    monkeypatch.setattr("ff3d.theory.signals.fit_signal", never)
+    assert main(["signal", *arguments, "--out", str(tmp_path / "out")]) == 1
     assert says in caplog.records[-1].message
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_signal_that_a_late_error_ends_the_fits_before_it_are_saved(tmp_path, caplog, monkeypatch):
+    def fit(distribution, std, **settings):
+        if distribution == "uniform":  # the second of four
+            raise FitError("the loss is nan at step 3")
+        return fit_sparse(distribution, std, steps=2, **settings)
+
+    monkeypatch.setattr("ff3d.theory.signals.fit_sparse", fit)
+    assert main(["signal", "--falloffs", "1", "--steps", "2", "--stds", "8", "--out", str(tmp_path)]) == 1
+    assert "the loss is nan" in caplog.records[-1].message
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["mapping"] for row in rows["falloffs"]] == ["p = 1"]
+    assert [row["distribution"] for row in rows["sparse"]] == ["gaussian"]

@@ -5,6 +5,7 @@ import torch
 import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.theory.images import (
+    KEPT_BYTES,
     PUBLISHED,
     SCALED,
     coordinates,
@@ -12,6 +13,8 @@ from ff3d.theory.images import (
     fit_images,
     image_config,
     memory_needed,
+    plan_images,
+    planned_fits,
     predict,
 )
 from ff3d.theory.pictures import PictureError, load_picture, psnr, text_picture
@@ -137,6 +140,30 @@ def test_memory_is_worked_out_before_the_work():
     assert memory_needed(10_000, 10_000, image_config(size=10_000)) > 5e9
     with pytest.raises(PictureError, match=r"takes about [\d.]+ GB, and 0\.1 GB are available; give a smaller size"):
         fit_image(np.zeros((600, 600), np.uint8), preset="paper", max_memory=10**8)
+
+
+def test_what_is_kept_of_every_fit_counts():
+    noise, planned = np.zeros((600, 600), np.uint8), planned_fits((), (1, 10, 100), "fast")
+    height, width, config = 512, 512, image_config()
+    one, seven = (memory_needed(height, width, config, fits) for fits in (1, 7))
+    assert seven - one == 6 * KEPT_BYTES * height * width
+    assert len(plan_images(noise, planned, max_memory=seven).configs) == 7
+    with pytest.raises(PictureError, match=r"a series of 7 fits of 0\.3 megapixels takes about"):
+        plan_images(noise, planned, max_memory=seven - 1)
+    assert len(plan_images(noise, planned[:1], max_memory=one).configs) == 1
+
+
+def test_a_table_is_as_fine_as_the_picture_however_large_a_size_is_allowed():
+    config = fit_image(smooth(64), "hash", **TINY | {"steps": 1, "size": 200_000}).config
+    assert (config.size, config.mapping.finest) == (64, 32)
+
+
+def test_no_fit_begins_where_a_later_one_cannot_be_done():
+    begun = []
+    for mappings, scales in ((("none", "planes"), ()), (("gaussian",), (1, 0)), (("none", "voxels"), ())):
+        with pytest.raises(ValueError, match=r"planes|scale|voxels"):
+            fit_images(smooth(), mappings, scales, on_fit=begun.append, **TINY)
+    assert not begun
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -8,12 +9,27 @@ from hypothesis import strategies as st
 from torch.func import grad, vmap
 
 from ff3d.fields.mapping import make_mapping
-from ff3d.theory.ntk import KernelRegression, mapped_kernel, relu_kernels, stable_rate
+from ff3d.theory.ntk import WORKING, KernelRegression, check_points, mapped_kernel, relu_kernels, stable_rate
 
 
 def features_of(name, **settings):
     mapping = make_mapping(name, **settings)
     return lambda points: mapping(torch.from_numpy(np.asarray(points, dtype=np.float32))).detach().numpy()
+
+
+def test_a_kernel_that_takes_more_than_there_is_is_refused_with_the_points_that_fit():
+    with pytest.raises(
+        ValueError, match=r"takes about 5\.4 GB .* and 1\.0 GB are available; give at most 3,535 points"
+    ):
+        check_points(8192, max_memory=10**9)
+    check_points(3535, max_memory=10**9)
+    kernel, points = mapped_kernel(features_of("basic"), depth=3), np.random.default_rng(0).random((500, 3))
+    kernel(points[:10], points[:10])
+    tracemalloc.start()
+    kernel(points, points)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / (8 * 500**2) == pytest.approx(WORKING, rel=0.15)
 
 
 def test_at_one_point_the_kernel_counts_the_layers():

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -6,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ff3d.theory.images import PAGE_BYTES
 from ff3d.theory.pictures import (
     PHOTOGRAPHS,
     PictureError,
+    fitted_shape,
     fitted_to,
     is_picture,
     load_picture,
@@ -109,6 +112,26 @@ def test_a_hundred_megapixels_are_refused_before_they_are_decoded(tmp_path):
         load_picture(path, max_memory=10**9)
 
 
+def test_reading_alpha_takes_more(tmp_path):
+    noise = RNG.integers(0, 256, (500, 400, 4), dtype=np.uint8)
+    path, needed = saved(tmp_path, noise), 60 * 500 * 400
+    assert load_picture(path, max_memory=needed).pixels.shape == (500, 400, 3)
+    with pytest.raises(PictureError, match="megapixels take"):
+        load_picture(path, max_memory=needed - 1)
+    load_picture(saved(tmp_path, noise[..., :3]), max_memory=24 * 500 * 400)
+
+
+def test_the_pages_spectra_take_what_is_counted_for_them():
+    truth = RNG.random((400, 500, 3)).astype(np.float32)
+    half = truth / 2
+    missing_energy(half, truth)
+    tracemalloc.start()
+    missing_energy(half, truth)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.7 * PAGE_BYTES < peak / (400 * 500) < PAGE_BYTES
+
+
 def test_text_is_a_function_of_its_seed():
     assert np.array_equal(text_picture(3, 64).pixels, text_picture(3, 64).pixels)
     assert not np.array_equal(text_picture(3, 64).pixels, text_picture(4, 64).pixels)
@@ -130,6 +153,8 @@ def test_the_middle_square_and_the_longest_side():
     assert fitted_to(picture, 60, square=True).pixels.shape == (60, 60, 3)
     assert fitted_to(picture, 25, square=False).pixels.shape == (15, 25, 3)
     assert fitted_to(picture, 60, square=False).pixels is picture.pixels
+    for size, square in ((30, True), (60, True), (25, False), (60, False), (8, False)):
+        assert fitted_to(picture, size, square=square).pixels.shape[:2] == fitted_shape(picture, size, square=square)
     flat = fitted_to(load_picture(np.full((40, 40), 0.25)), 16, square=True).pixels
     np.testing.assert_allclose(flat, 0.25, atol=1e-6)
 

@@ -5,6 +5,7 @@ import trimesh
 from ff3d.labels.oracles import load_surface
 from ff3d.settings import make_config
 from ff3d.theory.ntk import KernelRegression
+from ff3d.theory.pictures import PictureError
 from ff3d.theory.predictions import best_scale, gradient_time, neighbourhoods, predicted_error
 from ff3d.theory.shapes import ntk, ntk_picture
 
@@ -75,3 +76,17 @@ def test_of_a_picture_scales_too_small_and_too_large_are_predicted_to_do_worse()
     assert errors[8] < min(errors.values()) * 1.001
     assert kernels.best_scale() == pytest.approx(8, rel=0.5)
     assert kernels.said(kernels.predicted[2]).startswith("PSNR at held-out pixels 2")
+
+
+def test_a_scale_of_zero_is_refused_and_not_taken_for_none_given():
+    for scales in ((0.0, 4.0), (4.0, -1.0)):
+        with pytest.raises(ValueError, match="scale must be a positive number"):
+            ntk(BALL, ("gaussian",), points=50, fit_steps=5, scales=scales)
+        with pytest.raises(ValueError, match="scale must be a positive number"):
+            ntk_picture("text-0", ("gaussian",), points=50, fit_steps=5, scales=scales)
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_not_read(monkeypatch):
+    monkeypatch.setattr("ff3d.theory.shapes.available_memory", lambda: 10**6)
+    with pytest.raises(PictureError, match="megapixels take"):
+        ntk_picture("camera", ("none",), points=20)

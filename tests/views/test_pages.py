@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ff3d.files import FolderError
 from ff3d.theory.images import fit_images
 from ff3d.theory.pictures import Picture, text_picture
-from ff3d.views.pages import line_chart, script_data
+from ff3d.views.pages import line_chart, rendered, script_data
 from ff3d.views.theory import write_image_report
 
 HOSTILE = "</script><script>alert(1)</script>\"'&"
@@ -46,6 +47,20 @@ def test_the_page_fetches_nothing_and_escapes_every_text(folder):
     assert all(source.startswith("data:image/") for source in page.sources)
     assert not re.search(r"https?://", text)
     assert "default-src 'none'" in text
+
+
+def test_rows_come_first_for_they_mark_the_folder(tmp_path):
+    fits = fit_images(text_picture(0, 32), ("none",), size=32, steps=2, width=16, device="cpu")
+    (tmp_path / "truth.png").mkdir()  # so that the first picture cannot be written
+    with pytest.raises(FolderError, match=r"truth\.png: is a folder"):
+        write_image_report(fits, tmp_path)
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["mapping"] == "none"
+
+
+def test_a_name_that_is_not_utf_8_has_question_marks():
+    text = rendered("charts.html", title="caf\udce9", about="", sections=[], provenance=[])
+    assert "<h1>caf?</h1>" in text
+    assert text.encode("utf-8").decode() == text
 
 
 def test_each_fit_is_a_picture_and_a_row(folder):
