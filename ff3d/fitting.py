@@ -101,23 +101,19 @@ def train(
 ) -> Fit:
     """Label points of a shape, one that `load_surface` takes, and fit a field to them.
 
+    The seconds of a budget begin when the shape is in memory: reading its file is no part of them.
     oracle: points -> bool; by default the shape's own, of a mesh its generalized winding number.
     held_out: test sets scored as the fit goes; by default `held_out_count` points of each kind, seeded apart from
     training. Where they have nothing inside, and the field neither, there is no score.
     checkpoint: where the unfinished fit is kept, and resumed from.  observers: see `Observer`.
     Otherwise as `fields.optimise.optimise`.
     """
-    from ff3d.labels.oracles import surface_and_oracle
+    from ff3d.labels.oracles import in_memory, surface_and_oracle
 
+    shape = in_memory(shape)
     begun = time.perf_counter()
     mesh, oracle = surface_and_oracle(shape, oracle)
-    notes = []
-    if _has_no_distances(oracle) and config.mapping.name in LATTICE_MAPPINGS:
-        notes.append("a point cloud has no distances between its points: fitted by a network, the preset fast")
-        config = by_network(config)
-    if _has_no_distances(oracle) and config.sampling.target == "distance":
-        notes.append("a point cloud has no distances between its points: fitted to labels")
-        config = replace(config, sampling=replace(config.sampling, target="occupancy"))
+    config, notes = settings_for(config, shape, oracle)
     cube = (UnitCube.paper if config.sampling.cube == "paper" else UnitCube.padded)(mesh.vertices)
     bounds = grown_box(mesh, config.sampling.margin * cube.scale)
     if config.mapping.name in LATTICE_MAPPINGS:
@@ -266,11 +262,20 @@ def _known(overlaps: dict[str, Overlap]) -> dict[str, float]:
     return {kind: found.known for kind, found in overlaps.items() if found.known is not None}
 
 
-def _has_no_distances(oracle: Oracle) -> bool:
-    """Whether labels come from points, between which there is no surface to be near to."""
-    from ff3d.labels.surfels import PointCloudOracle
+def settings_for(config: FitConfig, shape: Shape, oracle: Oracle | None = None) -> tuple[FitConfig, list[str]]:
+    """The settings that a shape in memory can be fitted by, and in what they differ from those given, and why."""
+    from ff3d.labels.oracles import is_cloud
 
-    return isinstance(oracle, PointCloudOracle)
+    notes: list[str] = []
+    if not is_cloud(shape, oracle):
+        return config, notes
+    if config.mapping.name in LATTICE_MAPPINGS:
+        notes.append("a point cloud has no distances between its points: fitted by a network, the preset fast")
+        config = by_network(config)
+    if config.sampling.target == "distance":
+        notes.append("a point cloud has no distances between its points: fitted to labels")
+        config = replace(config, sampling=replace(config.sampling, target="occupancy"))
+    return config, notes
 
 
 def surface_cells(oracle: Oracle, cube: UnitCube, bounds: NDArray[np.float64] | None = None) -> SurfaceCells | None:

@@ -21,12 +21,14 @@ from ff3d.fields.optimise import Adam, learning_rate_factor, optimise
 from ff3d.fitting import Observer, fit, held_out_count, loss_of, train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.distances import TruncatedDistance
+from ff3d.labels.oracles import OpenSurfaceError
 from ff3d.labels.surfels import PointCloudOracle
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.metrics import iou
 from ff3d.points.test_sets import test_points
 from ff3d.settings import make_config
-from ff3d.shapes.point_cloud import PointCloud
+from ff3d.shapes.mesh import load_mesh
+from ff3d.shapes.point_cloud import PointCloud, load_shape
 from ff3d.shapes.sample_meshes import SAMPLES, sample_mesh
 
 POINTS = np.random.default_rng(1).uniform(-1.5, 1.5, (20_000, 3))
@@ -419,6 +421,62 @@ def test_an_oracle_of_ones_own_is_learned(torus):
     field = fit(torus, "basic", steps=200, device="cpu", oracle=lambda points: points[:, 0] > 0, **SMALL)
     points = test_points(torus, "uniform", count=5000).points
     assert (field.contains(points) == (points[:, 0] > 0)).mean() > 0.97
+
+
+def test_labels_of_ones_own_are_fitted_to_a_file_that_ff3d_cannot_label(tmp_path):
+    (tmp_path / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 1\nv 0 1 0\nf 1 2 3 4\n")
+    settings = {"mapping": "none", "steps": 2, "device": "cpu", **SMALL}
+    with pytest.raises(OpenSurfaceError):
+        fit(tmp_path / "sheet.obj", **settings)
+    for shape in (tmp_path / "sheet.obj", load_mesh(tmp_path / "sheet.obj")):
+        assert fit(shape, oracle=lambda points: points[:, 0] > 0.5, **settings).bounds.shape == (2, 3)
+
+
+def test_the_seconds_begin_when_the_file_has_been_read(torus, tmp_path, monkeypatch):
+    ended = []
+
+    def slow(path):
+        time.sleep(0.3)
+        shape = load_shape(path)
+        ended.append(time.perf_counter())
+        return shape
+
+    monkeypatch.setattr("ff3d.shapes.point_cloud.load_shape", slow)
+    torus.export(tmp_path / "torus.ply")
+    config = make_config(mapping="none", steps=1, device="cpu", **SMALL)
+    found = train(tmp_path / "torus.ply", config, held_out={})
+    assert found.progress.seconds <= time.perf_counter() - ended[-1]
+
+
+def test_a_command_counts_the_preparation_of_labels_once(torus, tmp_path, monkeypatch, caplog):
+    from ff3d.cli import main
+
+    class Slow(WindingNumberOracle):
+        def __init__(self, mesh):
+            time.sleep(0.3)
+            super().__init__(mesh)
+
+    monkeypatch.setattr("ff3d.labels.oracles.WindingNumberOracle", Slow)
+    torus.export(tmp_path / "torus.ply")
+    common = ["fit", str(tmp_path / "torus.ply"), "--mapping", "none", "--width", "16", "--device", "cpu"]
+    assert main([*common, "--seconds", "0.2", "--out", str(tmp_path / "none")]) == 1
+    assert "to prepare the labels took" in caplog.records[-1].message
+    assert main([*common, "--steps", "1", "--out", str(tmp_path / "one")]) in (0, 1)
+    row = json.loads((tmp_path / "one" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["labelling"] >= 0.3
+
+
+def test_a_fit_that_is_resumed_is_not_charged_for_its_labels_again(tmp_path):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    settings = {"checkpoint": checkpoint, "spent": 1000.0}
+    config = make_config(steps=40, **SMALL)
+    stopped = run(make_field(), half_space, config, on_pause=lambda _: True, **settings)
+    assert stopped.interrupted
+    assert checkpoint.exists()
+    resumed = run(make_field(), half_space, config, **settings)
+    assert resumed.step == 40
+    assert 1000 <= stopped.seconds <= resumed.seconds < 2000
+    assert 1000 <= resumed.labelling < 2000
 
 
 @pytest.mark.slow

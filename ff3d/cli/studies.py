@@ -58,9 +58,13 @@ class Executor:
     """GPUs that a fit on the cluster is given"""
 
     def start(self) -> None:
-        """Let what workers need be imported, while the plan is made."""
+        """Let what workers need be imported, while the plan is made. Raises ValueError for GPUs without a cluster."""
         from ff3d.studies.workers import start_server
 
+        if self.gpus and not self.ray:
+            raise ValueError(
+                "--gpus needs --ray: it is what each fit is given of a cluster; --device picks the GPU here"
+            )
         if self.workers and not self.ray:
             start_server()
 
@@ -172,6 +176,10 @@ class BenchmarkCommand:
             raise ValueError("give MESHES, or --plan FILE.yaml with the meshes in it")
         usual = {"mappings": COMPARED, "seeds": SEEDS, "resolution": RESOLUTION}
         plan = read_plan(self.plan, typed, **usual) if self.plan else make_plan(self.meshes, **{**usual, **typed})
+        found = {name for mapping in plan.mappings for name in plan.tuned.get(mapping, {})}
+        if twice := sorted(settings.keys() & found):
+            option = f"--{twice[0].replace('_', '-')}"
+            raise ValueError(f"{option} is given, and the tuned settings have their own; leave one of them out")
         return _study(plan, self.out, self.executor, again=self.again, force=self.force)
 
 
@@ -284,5 +292,8 @@ def _varied(entries: Sequence[str]) -> dict[str, list[Any]]:
         name, _, values = entry.partition("=")
         if not name or not values:
             raise ValueError(f"--vary takes SETTING=VALUE,VALUE,..., got {entry!r}")
-        varied[name.replace("-", "_")] = [number_or_text(value) for value in values.split(",")]
+        name = name.replace("-", "_")
+        if name in varied:
+            raise ValueError(f"--vary has {name} twice; give its values at once: {name}=VALUE,VALUE,...")
+        varied[name] = [number_or_text(value) for value in values.split(",")]
     return varied

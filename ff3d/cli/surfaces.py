@@ -65,7 +65,7 @@ class FitCommand:
     """replace files that ff3d has not made"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
-        from ff3d.labels.oracles import load_surface
+        from ff3d.labels.oracles import load_timed
         from ff3d.runs import MeshSource, Run, new_folder
 
         if self.watch:
@@ -83,7 +83,7 @@ class FitCommand:
             check_output(self.film, force=self.force)
         if self.out is None or not Run(self.out).finished:
             check_folder(self.out or Path("runs"))
-        surface = load_surface(self.mesh)
+        surface, seconds = load_timed(self.mesh)
         source = MeshSource(surface.name, surface.sha256 or "")
         config = make_config(**{"preset": None} | given(self.settings))
 
@@ -103,6 +103,7 @@ class FitCommand:
                 source,
                 command=typed_command(),
                 oracle=surface.oracle,
+                spent=seconds,
                 progress_bar=True,
                 observers=[it for it in (watch, board, film) if it],
                 force=self.force,
@@ -122,9 +123,10 @@ class FitCommand:
 
     def _film(self, surface: LabelledShape, config: FitConfig) -> Film:
         """What notes the field as it forms."""
+        from ff3d.fitting import settings_for
         from ff3d.viewer.film import Film
 
-        return Film(surface.mesh, config.budget)
+        return Film(surface.mesh, settings_for(config, surface)[0].budget)
 
     def _board(self, stack: ExitStack, run: Run) -> TensorBoard:
         """What writes for TensorBoard, closed with the stack."""

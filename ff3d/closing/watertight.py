@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,6 +165,9 @@ class _Closing:
     def __init__(
         self, shape: Shape, config: ClosingConfig, oracle: Oracle | None, max_memory: int | None, progress: bool
     ):
+        from ff3d.labels.oracles import in_memory, is_cloud
+
+        shape = in_memory(shape)
         self.config, self.max_memory, self.progress = config, max_memory, progress
         self.notes: tuple[str, ...] = ()
         self.oracle: Any = None  # of what is solid
@@ -178,6 +180,7 @@ class _Closing:
         meshes: list[Any] = [self.solid, self.sheets]
         boxes = np.concatenate([_box(mesh) for mesh in meshes if mesh is not None])
         self.size = float(np.ptp(boxes, axis=0).max())
+        self.is_cloud = is_cloud(shape, self.oracle)  # has points alone, and no distances between them
         self.offset = length_of(config.offset, self.size)
         if config.sharp and config.sheets == "thicken" and self.solid is None:
             raise ValueError("all of the shape is sheets, and slabs have no sharp edges: leave sharp out")
@@ -202,12 +205,8 @@ class _Closing:
         """Solid parts and sheets, each by itself."""
         from ff3d.closing.sheets import split_sheets
         from ff3d.labels.oracles import LabelledShape, load_surface
-        from ff3d.shapes.point_cloud import load_shape
-        from ff3d.shapes.sources import find_shape
 
         mesh: Any = shape.shape if isinstance(shape, LabelledShape) else shape
-        if isinstance(mesh, str | Path):
-            mesh = load_shape(find_shape(mesh))
         if oracle is not None or not hasattr(mesh, "faces"):
             raise ValueError(f"sheets {self.config.sheets!r} is for meshes, labelled by ff3d; leave it out here")
         solid, self.sheets = split_sheets(mesh)
@@ -218,13 +217,6 @@ class _Closing:
             done = {"thicken": "made slabs", "fill": "closed by a flood fill from outside"}[self.config.sheets]
             self.notes = (*self.notes, f"{len(self.sheets.faces)} face(s) of sheets: {done}")
             log.info("%s", self.notes[-1])
-
-    @property
-    def is_cloud(self) -> bool:
-        """Whether the shape has points alone, and no distances between them."""
-        from ff3d.labels.surfels import PointCloudOracle
-
-        return isinstance(self.oracle, PointCloudOracle)
 
     @property
     def resolution(self) -> int:
@@ -297,7 +289,8 @@ class _Closing:
         guides = []
         if self.is_cloud:
             assert mesh is not None
-            return _Field(lambda points: oracle.winding_number(points) - 0.5, guide_to(NearestFaces(mesh), 0.0), mesh)
+            inside = getattr(oracle, "winding_number", oracle)  # of an oracle of one's own there are labels alone
+            return _Field(lambda points: inside(points) - 0.5, guide_to(NearestFaces(mesh), 0.0), mesh)
         if isinstance(oracle, WindingNumberOracle):
             guides.append(guide_of(oracle, self.offset))
         if self.sheets is not None:

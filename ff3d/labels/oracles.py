@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -75,18 +76,15 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
     """
     from ff3d.labels.counted_surface import abridged, cloud_without_strays, with_area, without_sheets, without_strays
     from ff3d.labels.surfels import PointCloudOracle
-    from ff3d.shapes.point_cloud import PointCloud, load_shape
+    from ff3d.shapes.point_cloud import PointCloud
     from ff3d.shapes.solids import Solid
-    from ff3d.shapes.sources import find_shape
 
     if isinstance(shape, LabelledShape):
         return shape
     if kind not in ("auto", *ORACLES):
         raise ValueError(f"unknown oracle {kind!r}; known: auto, {', '.join(ORACLES)}")
-    name, sha256 = "", None
     if isinstance(shape, str | Path):
-        path = find_shape(shape)
-        name, sha256, shape = path.name, file_sha256(path), load_shape(path)
+        return load_timed(shape, kind, inspecting=inspecting)[0]
     if isinstance(shape, Solid):
         return LabelledShape(_mesh_of(shape), shape.contains, shape.name, None, (), shape)
     if isinstance(shape, PointCloud):
@@ -99,7 +97,7 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
             log.warning("%s", note)
         points = PointCloudOracle(cloud)
         _check_settled(points, refuse=not inspecting)
-        return LabelledShape(points.surface, points, name or "cloud", sha256, (*strays, *points.notes), shape)
+        return LabelledShape(points.surface, points, "cloud", None, (*strays, *points.notes), shape)
     mesh, strays = without_strays(shape)
     judge = WindingNumberOracle(mesh)
     sheets: tuple[str, ...] = ()
@@ -116,7 +114,36 @@ def load_surface(shape: Shape, kind: str = "auto", *, inspecting: bool = False) 
     for note in () if inspecting else repairs:
         log.info("%s", note)
     _check_settled(judge, refuse=not inspecting)
-    return LabelledShape(with_area(mesh), oracle, name or "mesh", sha256, (*strays, *sheets, *repairs), shape)
+    return LabelledShape(with_area(mesh), oracle, "mesh", None, (*strays, *sheets, *repairs), shape)
+
+
+def load_timed(name: str | Path, kind: str = "auto", *, inspecting: bool = False) -> tuple[LabelledShape, float]:
+    """The surface of a file or a name, as of `load_surface`, and the seconds that it took once the file was read."""
+    from ff3d.shapes.point_cloud import load_shape
+    from ff3d.shapes.sources import find_shape
+
+    path = find_shape(name)
+    sha256, shape = file_sha256(path), load_shape(path)
+    begun = time.perf_counter()
+    surface = load_surface(shape, kind, inspecting=inspecting)
+    return replace(surface, name=path.name, sha256=sha256), time.perf_counter() - begun
+
+
+def in_memory(shape: Shape) -> Shape:
+    """The shape of a path or a name, read; any other as it is."""
+    from ff3d.shapes.point_cloud import load_shape
+    from ff3d.shapes.sources import find_shape
+
+    return load_shape(find_shape(shape)) if isinstance(shape, str | Path) else shape
+
+
+def is_cloud(shape: Shape, oracle: Oracle | None = None) -> bool:
+    """Whether a shape in memory, or what labels it, has points alone, between which there are no distances."""
+    from ff3d.labels.surfels import PointCloudOracle
+    from ff3d.shapes.point_cloud import PointCloud
+
+    given = shape.shape if isinstance(shape, LabelledShape) else shape
+    return isinstance(given, PointCloud) or isinstance(oracle, PointCloudOracle)
 
 
 def make_oracle(shape: Shape, kind: str = "auto") -> Oracle:
@@ -144,6 +171,7 @@ def surface_and_oracle(shape: Shape, oracle: Oracle | None = None) -> tuple[trim
 
     from ff3d.labels.counted_surface import with_area, without_strays
 
+    shape = in_memory(shape)
     if oracle is not None and isinstance(shape, trimesh.Trimesh):
         return with_area(without_strays(shape)[0]), oracle
     surface = load_surface(shape)

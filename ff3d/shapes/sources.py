@@ -223,6 +223,15 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     ]
 
 
+def is_glob(name: str) -> bool:
+    """Whether a name is a pattern: "scans/*.obj".
+
+    >>> is_glob("scans/*.obj"), is_glob("scans/one.obj")
+    (True, False)
+    """
+    return re.search(r"[*?[]", name) is not None
+
+
 def _expand(name: str, base: Path | None = None) -> list[Path]:
     """The files meant by one name; base: the folder of the list that the name stands in, if any."""
     name = os.path.expanduser(name)
@@ -235,7 +244,7 @@ def _expand(name: str, base: Path | None = None) -> list[Path]:
         return inside
     if path.is_file():
         files = [path]
-    elif re.search(r"[*?[]", name):
+    elif is_glob(name):
         matches = sorted((base or Path()) / it for it in glob.glob(name, root_dir=base, recursive=True))
         endings = {*READERS, path.suffix.lower()} - {""}  # "*" takes meshes, "*.xyz" what it says
         files = [it for it in matches if it.suffix.lower() in endings and it.is_file()]

@@ -16,7 +16,7 @@ from ff3d.geometry.arrays import Floats, Labels, Points
 from ff3d.geometry.hidden_walls import separating_surface
 from ff3d.geometry.sampling import Surface
 from ff3d.geometry.triangles import unit_vectors
-from ff3d.labels.surfels import PointCloudOracle
+from ff3d.labels.oracles import is_cloud
 from ff3d.metrics import LabelledPoints, Overlap, SurfaceMetrics, overlap, remarks, surface_distances
 from ff3d.points.test_sets import TEST_KINDS, test_points
 from ff3d.surfaces.grid_levels import ExtractionError
@@ -90,7 +90,7 @@ def measure(
     except (ExtractionError, MemoryError) as error:
         reason = str(error) or type(error).__name__
         return Measurement(overlaps, notes=(*notes, f"no mesh, so no Chamfer distance, F-score or normals: {reason}"))
-    surface = surface_distances(shape, separating_reference(reference.mesh, reference.oracle), seed=seed)
+    surface = surface_distances(shape, separating_reference(reference), seed=seed)
     return Measurement(overlaps, surface, resolution, tuple(notes))
 
 
@@ -102,11 +102,12 @@ def overlaps_of(
     return {kind: overlap(contains, points) for kind, points in bar}
 
 
-def separating_reference(mesh: trimesh.Trimesh, oracle: Oracle) -> trimesh.Trimesh:
+def separating_reference(reference: LabelledShape) -> trimesh.Trimesh:
     """What of a reference distances are to: the faces that have inside on one side alone; of a scan, all of it."""
-    if isinstance(oracle, PointCloudOracle):
+    mesh = reference.mesh
+    if is_cloud(reference):
         return mesh
-    return separating_surface(mesh, oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
+    return separating_surface(mesh, reference.oracle, float(np.ptp(mesh.bounds, axis=0).max()) / WALLS)
 
 
 def check_boxes(field: ArrayLike, reference: ArrayLike) -> str | None:
@@ -158,7 +159,7 @@ def thickness(
 
 def _resolution(field: Field, reference: LabelledShape, overlaps: dict[str, Overlap]) -> tuple[int, str | None]:
     """The resolution at which a shape as thin as the reference is found, and a note if it is not the usual one."""
-    if isinstance(reference.oracle, PointCloudOracle) or not any(found.found for found in overlaps.values()):
+    if is_cloud(reference) or not any(found.found for found in overlaps.values()):
         return RESOLUTION, None
     longest = float(np.ptp(field.bounds, axis=0).max())
     thin = thickness(reference.mesh, reference.oracle, most=CELLS_ACROSS * longest / RESOLUTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
 import math
@@ -16,7 +17,7 @@ from ff3d.checks import check_seed, check_type, one_line, read_json
 from ff3d.fields.config import PAPER_MAPPINGS, MappingName
 from ff3d.files import file_sha256
 from ff3d.settings import BUDGETS, OPTIONS, FitConfig, make_config
-from ff3d.shapes.sources import distinct_names, find_shapes
+from ff3d.shapes.sources import distinct_names, find_shapes, is_glob
 from ff3d.studies.task import Task
 
 PLAN = "plan.json"
@@ -273,5 +274,11 @@ def _hashable(value: Any) -> Any:
 
 
 def _near(plan: Path, name: Any) -> Any:
-    """A path of a plan's file, relative to that file if something lies there."""
-    return plan.parent / name if isinstance(name, str) and (plan.parent / name).exists() else name
+    """A path of a plan's file, relative to that file if something lies there, or if it is a glob."""
+    if not isinstance(name, str):
+        return name
+    if (plan.parent / name).exists():
+        return plan.parent / name
+    if is_glob(name) and not Path(name).exists():
+        return os.path.join(glob.escape(str(plan.parent)), os.path.expanduser(name))
+    return name

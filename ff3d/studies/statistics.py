@@ -69,7 +69,7 @@ def sweep(rows: Sequence[Row], mapping: str, name: str, kind: str) -> list[tuple
     for row in rows:
         # a fit that failed has none of its own
         value = row.varied.get(name) if name != "parameters" else row.parameters or sizes.get(row.arm)
-        if row.mapping == mapping and row.mesh in scored and value:
+        if row.compared == mapping and row.mesh in scored and value:
             values.setdefault(float(value), []).append(row)
     whole = {value: of for value, of in sorted(values.items()) if all(it.value(measure) is not None for it in of)}
     return [(value, *summary(of, measure)) for value, of in whole.items()]

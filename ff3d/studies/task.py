@@ -17,15 +17,14 @@ from ff3d.checks import check_type, one_line, parse_json
 from ff3d.fields.checkpoint import Evaluation
 from ff3d.fields.mapping import DEFAULT_SCALE
 from ff3d.fields.network import resolve_device
-from ff3d.files import FolderError, file_sha256, short_name, write_text
+from ff3d.files import FolderError, short_name, write_text
 from ff3d.formats.writers import save_mesh
-from ff3d.labels.oracles import load_surface
+from ff3d.labels.oracles import load_timed
 from ff3d.labels.winding_number import WindingNumberOracle
 from ff3d.metrics import LabelledPoints, SurfaceMetrics, nothing_found, remarks, surface_distances
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
 from ff3d.runs import MeshSource, Run, RunError
 from ff3d.settings import FitConfig
-from ff3d.shapes.point_cloud import load_shape
 from ff3d.shapes.sources import find_shape
 from ff3d.studies.measurement import overlaps_of, separating_reference
 from ff3d.surfaces.grid_levels import ExtractionError
@@ -120,6 +119,11 @@ class Row:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
+    def compared(self) -> str:
+        """The mapping that is compared; `mapping` is the one that was used, another where the labels forced it."""
+        return self.arm.partition(" ")[0]
+
+    @property
     def name(self) -> str:
         """The name of its run folder, as of the task's."""
         return _run_name(self.mesh, self.arm, self.seed)
@@ -186,7 +190,7 @@ class Reference:
     @cached_property
     def separating(self) -> trimesh.Trimesh:
         """What of the surface distances are to."""
-        return separating_reference(self.mesh, self.oracle)
+        return separating_reference(self.surface)
 
     @cached_property
     def tests(self) -> dict[str, LabelledPoints]:
@@ -225,12 +229,11 @@ def reference(path: Path, testset: Path | None = None) -> Reference:
 
 
 def _load(path: Path, testset: Path | None) -> Reference:
-    shape = load_shape(path)  # apart, for the budget has no part in reading
+    surface, seconds = load_timed(path)
     begun = time.perf_counter()
-    surface = dataclasses.replace(load_surface(shape), name=path.name, sha256=file_sha256(path))
     if isinstance(surface.oracle, WindingNumberOracle):
         _ = surface.oracle.grid  # now, so that no fit depends on how many came before it in this process
-    return Reference(surface, time.perf_counter() - begun, testset)
+    return Reference(surface, seconds + time.perf_counter() - begun, testset)
 
 
 def perform(

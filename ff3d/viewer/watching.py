@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ff3d.fields.config import LATTICE_MAPPINGS
-from ff3d.fitting import Observer
+from ff3d.fitting import Observer, settings_for
 from ff3d.surfaces.grid_levels import ExtractionError
 from ff3d.theory.images import ImageObserver, predict, to_bytes
 from ff3d.viewer.gallery import Gallery
@@ -42,6 +42,7 @@ class Watch(Live, Observer):
     """
 
     def __init__(self, surface: LabelledShape, names: Sequence[str], *, host: str = LOOPBACK, port: int = PORT):
+        self._surface = surface
         truth = shape_item_of(surface)
         self._names = list(names)
         empty = [Item(name, truth.box, fitted=True, make_values=_nothing) for name in names]
@@ -54,7 +55,8 @@ class Watch(Live, Observer):
         self._config: FitConfig | None = None
 
     def begin(self, name: str, config: FitConfig) -> Watch:
-        """The fit of this name begins; returns itself."""
+        """The fit of this name begins, by the settings given; returns itself."""
+        config, _ = settings_for(config, self._surface)
         self._index, self._config = self._names.index(name) + 1, config
         stoppable = config.mapping.name not in LATTICE_MAPPINGS
         self.start(name, config.budget, COARSEST, FINEST, stoppable=stoppable)

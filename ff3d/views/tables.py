@@ -160,10 +160,13 @@ class PaperCell:
 
 
 def paper_cells(rows: Sequence[Row]) -> dict[str, list[PaperCell]]:
-    """Of each of the paper's mappings its two cells, uniform and boundary. Of a mesh the mean over its seeds counts."""
+    """Of each of the paper's mappings its two cells, uniform and boundary. Of a mesh the mean over its seeds counts.
+
+    Fits of which a setting was varied are not the paper's.
+    """
     found: dict[str, list[PaperCell]] = {}
     for mapping, published in PAPER.items():
-        fits = [row for row in rows if row.mapping == mapping]
+        fits = [row for row in rows if row.compared == mapping and not row.varied]
         found[mapping] = []
         for measure, pair in zip(PAPER_MEASURES, published, strict=True):
             by_mesh: dict[str, list[float]] = {}

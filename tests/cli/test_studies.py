@@ -76,6 +76,31 @@ def test_a_time_limit_that_nobody_would_keep_is_refused(ball, tmp_path, caplog):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--learning-rate", "0.02", "--tuned", "{folder}/tuned.json"], "--learning-rate is given, and the tuned"),
+        (["--vary", "scale=4", "scale=8"], "--vary has scale twice"),
+        (["--vary", "batch-size=4", "batch_size=8"], "--vary has batch_size twice"),
+        (["--gpus", "1"], "--gpus needs --ray"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(ball, tmp_path, caplog, options, says):
+    (tmp_path / "tuned.json").write_text('{"gaussian": {"learning_rate": 0.5}, "hash": {"scale": 1.0}}')
+    options = [it.format(folder=tmp_path) for it in options]
+    command = ["benchmark", str(ball), "--mappings", "gaussian", "--out", str(tmp_path / "out")]
+    assert main([*command, *options]) == 1
+    assert says in caplog.records[-1].message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_typed_setting_that_was_tuned_for_other_mappings_holds(begun, tmp_path):
+    (tmp_path / "tuned.json").write_text('{"gaussian": {"learning_rate": 0.5}, "hash": {"learning_rate": 0.1}}')
+    typed = ["--mappings", "gaussian", "--scale", "3", "--tuned", str(tmp_path / "tuned.json")]
+    plan, _ = begun("benchmark", "{ball}", *typed)
+    assert {(it.config.optimiser.learning_rate, it.config.mapping.scale) for it in plan.tasks()} == {(0.5, 3.0)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",

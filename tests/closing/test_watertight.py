@@ -215,6 +215,10 @@ def test_an_oriented_point_cloud_is_closed():
     cloud = PointCloud(points, ball(subdivisions=5).face_normals[face])
     closed = check_closed(watertight(cloud, resolution=40))
     assert closed.volume == pytest.approx(4 / 3 * np.pi, rel=0.03)
+    labelled = check_closed(watertight(cloud, resolution=40, oracle=lambda it: np.linalg.norm(it, axis=1) < 1))
+    assert labelled.volume == pytest.approx(4 / 3 * np.pi, rel=0.01)
+    with pytest.raises(ValueError, match="a point cloud has no faces to be sharp or moved by"):
+        watertight(cloud, resolution=40, offset=0.1, oracle=lambda it: np.linalg.norm(it, axis=1) < 1)
 
 
 def test_labels_of_ones_own_decide():

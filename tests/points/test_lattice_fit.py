@@ -97,6 +97,8 @@ def test_a_scan_which_has_no_distances_is_fitted_by_a_network():
     result = train(cloud, make_config("direct", steps=2, seed=3, device="cpu"), held_out={})
     assert (result.config.mapping.name, result.config.budget.steps, result.config.seed) == ("hash", 2, 3)
     assert "a point cloud has no distances between its points: fitted by a network, the preset fast" in result.notes
+    given = train(cloud, make_config("direct", steps=2, device="cpu"), oracle=lambda points: points[:, 0] > 0)
+    assert (given.config.mapping.name, given.config.sampling.target) == ("hash", "occupancy")
 
 
 def test_parts_thinner_than_a_cell_do_not_hide_those_beside_them():

@@ -48,14 +48,14 @@ def test_walls_hidden_in_the_reference_do_not_count():
 def test_the_separating_reference_of_overlapping_boxes_has_the_area_of_their_union():
     both, outer, _ = two_boxes()
     surface = load_surface(both)
-    parting = separating_reference(surface.mesh, surface.oracle)
+    parting = separating_reference(surface)
     assert parting.area == pytest.approx(outer.area, rel=2e-3)
     found = surface_distances(outer, parting)
     assert found.f_score == 1.0
     assert found.chamfer < 1e-6
     assert found.hausdorff < 1 / 256  # a piece
     alone = load_surface(outer)
-    assert separating_reference(alone.mesh, alone.oracle) is alone.mesh
+    assert separating_reference(alone) is alone.mesh
 
 
 @pytest.mark.parametrize("thick", [0.002, 0.05])

@@ -127,6 +127,19 @@ def test_a_yaml_file_is_the_same_plan(ball, tmp_path):
     assert beside.tasks() == made.tasks()
 
 
+def test_a_glob_in_a_plan_starts_at_its_file(ball, tmp_path, monkeypatch):
+    folder = tmp_path / "studies [1]"  # a name that is itself a pattern
+    for place in (folder / "scans", tmp_path / "scans"):
+        place.mkdir(parents=True)
+        (place / "ball.ply").write_bytes(ball.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for name in ("scans/*.ply", "*/ball.ply", "**/*.ply"):
+        (folder / "plan.yaml").write_text(f'meshes: ["{name}"]\nsteps: 1\n')
+        assert read_plan(folder / "plan.yaml").meshes == (folder / "scans" / "ball.ply",)
+    (folder / "plan.yaml").write_text(f'meshes: ["{tmp_path}/scans/*.ply"]\nsteps: 1\n')
+    assert read_plan(folder / "plan.yaml").meshes == (tmp_path / "scans" / "ball.ply",)
+
+
 @pytest.mark.parametrize(
     "text", ["", "meshes: ball.ply", "meshes: [ball.ply]\ncolour: 1", "meshes: [a.ply]", "{", "!!python/object:x.Y {}"]
 )

@@ -15,7 +15,7 @@ from scipy import stats
 
 from ff3d.files import _sha256
 from ff3d.formats.writers import save_mesh
-from ff3d.labels.oracles import load_surface
+from ff3d.labels.oracles import load_timed
 from ff3d.settings import make_config
 from ff3d.storage import Storage
 from ff3d.studies.plan import Plan
@@ -218,6 +218,18 @@ def test_a_sweep_is_a_mean_a_value_by_mapping():
     assert sweep([*rows, *unlabelled], "gaussian", "scale", "uniform") == sweep(rows, "gaussian", "scale", "uniform")
 
 
+def test_a_mapping_that_the_labels_replaced_is_not_mixed_with_the_one_that_took_its_place():
+    fell_back = {"voxels": "hash", "hash": "hash"}  # as on a scan
+    rows = [
+        dataclasses.replace(
+            row_of(given, iou={"uniform": iou}, varied={"learning_rate": 0.01}), mapping=fell_back[given]
+        )
+        for given, iou in (("hash", 0.9), ("voxels", 0.5))
+    ]
+    assert [row.compared for row in rows] == ["hash", "voxels"]
+    assert [sweep(rows, it, "learning_rate", "uniform")[0][:2] for it in fell_back] == [(0.01, 0.5), (0.01, 0.9)]
+
+
 def test_the_best_is_the_arm_with_the_highest_mean_near_the_surface(meshes, undisturbed):
     folder, rows = undisturbed
     study = Study(plan_of(meshes), Storage(folder), rows)
@@ -255,11 +267,11 @@ def test_both_tables_hold_the_fits_that_are_done_and_an_older_table_does_not_sta
 def test_a_study_and_its_reports_create_the_oracle_of_a_mesh_once_and_hash_it_once(meshes, tmp_path, monkeypatch):
     loaded = []
 
-    def load(shape, *arguments):
-        loaded.append(shape)
-        return load_surface(shape, *arguments)
+    def load(name, *arguments):
+        loaded.append(name)
+        return load_timed(name, *arguments)
 
-    monkeypatch.setattr("ff3d.studies.task.load_surface", load)
+    monkeypatch.setattr("ff3d.studies.task.load_timed", load)
     paths = [shutil.copy(mesh, tmp_path / mesh.name) for mesh in meshes]
     for path in paths:
         os.utime(path, (1, 1))  # so old that its hash can be kept

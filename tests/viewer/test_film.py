@@ -6,7 +6,10 @@ from PIL import Image
 
 import ff3d
 from ff3d.cli.main import main
+from ff3d.cli.surfaces import FitCommand
+from ff3d.fields.config import DEFAULT_SECONDS, Budget
 from ff3d.fitting import train
+from ff3d.labels.oracles import load_surface
 from ff3d.settings import make_config
 from ff3d.viewer.film import HELD, RATE, Film
 
@@ -43,6 +46,13 @@ def test_a_lattice_is_filmed_level_by_level(tmp_path, capsys):
     again = ["fit", "bracket", "--finest", "64", "--out", f"{tmp_path}/run", "--film", f"{tmp_path}/film.gif"]
     assert main(again) == 0
     assert "no film: the fit was finished already" in capsys.readouterr().out
+
+
+def test_a_film_of_a_scan_knows_the_budget_that_it_is_fitted_with():
+    points = trimesh.creation.icosphere(3).vertices  # of radius 1: each point is its own normal
+    cloud = load_surface(ff3d.PointCloud(np.array(points), np.array(points)))
+    film = FitCommand("scan", settings={})._film(cloud, make_config("direct", bytes=50_000))  # which no network has
+    assert film._budget == Budget(seconds=DEFAULT_SECONDS)
 
 
 def test_what_is_no_film_is_refused_before_the_fit(tmp_path, caplog):

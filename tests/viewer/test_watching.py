@@ -5,11 +5,13 @@ import pytest
 import trimesh
 from PIL import Image
 
+from ff3d.fields.config import DEFAULT_SECONDS, Budget
 from ff3d.fitting import Observer, train
 from ff3d.formats.writers import save_mesh
 from ff3d.labels.oracles import load_surface
 from ff3d.runs import MeshSource, Run
 from ff3d.settings import make_config
+from ff3d.shapes.point_cloud import PointCloud
 from ff3d.studies.plan import make_plan
 from ff3d.studies.study import run_study
 from ff3d.studies.workers import Workers
@@ -78,6 +80,15 @@ def test_a_lattice_is_watched_level_by_level_and_comes_out_the_same(surface):
     small = Notes()
     assert train(surface, make_config("small", bytes=4000), observers=[small]).field.lattice.frame.levels
     assert small.levels
+
+
+def test_a_scan_is_watched_by_the_settings_that_it_is_fitted_with():
+    points = trimesh.creation.icosphere(subdivisions=3).vertices  # of radius 1: each point is its own normal
+    cloud = load_surface(PointCloud(np.array(points), np.array(points)))
+    with closing(Watch(cloud, ["voxels"], port=0)) as watch:
+        watch.begin("voxels", make_config("direct", bytes=50_000))  # which no network has
+        assert watch._panel._stop.visible
+        assert watch._budget == Budget(seconds=DEFAULT_SECONDS)
 
 
 def test_a_fit_that_is_stopped_keeps_its_field_and_resumes_to_what_it_would_have_been(surface, tmp_path):

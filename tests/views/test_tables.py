@@ -51,4 +51,6 @@ def test_the_papers_table_judges_means_over_meshes_by_the_published_spread():
     failed = dataclasses.replace(rows[0], seed=2, iou={}, failure="broke")
     words = [cell.strip() for cell in paper_table([*rows, failed]).splitlines()[2].strip("|").split("|")]
     assert (words[1], words[3]) == ("0.960 ± 0.010 (4 of 5 fits)", "–")  # noqa: RUF001
+    varied = dataclasses.replace(rows[0], arm="none scale=6", varied={"scale": 6}, iou={"uniform": 0.1})
+    assert paper_table([*rows, varied]) == paper_table(rows)
     assert [lines[4][1], lines[4][3]] == ["–", "–"]  # noqa: RUF001
