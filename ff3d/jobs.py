@@ -9,8 +9,9 @@ import multiprocessing
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,8 +21,8 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from ff3d.checks import one_line
-from ff3d.files import append_row, read_rows
-from ff3d.geometry.cores import configure_process, threads
+from ff3d.files import FolderError, append_row, file_sha256, read_rows
+from ff3d.geometry.cores import available_memory, configure_process, threads
 from ff3d.progress import block_signals
 
 log = logging.getLogger("ff3d")
@@ -65,6 +66,11 @@ class Executor:
             raise ValueError(f"workers must be 0 or more and timeout positive, got {self.workers} and {self.timeout}")
         if self.timeout is not None and not (self.workers or self.ray):
             raise ValueError("--timeout needs --workers or --ray: a job can be given up in a process of its own alone")
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes for each job where several share this machine's memory; None: what is available where it runs."""
+        return available_memory() // self.workers if self.workers > 1 and self.ray is None else None
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[tuple[int, list[Row]]]:
         """Do the jobs: the number and the rows of each, as they come."""
@@ -110,10 +116,12 @@ def run_to_rows(
     unit: str,
     progress: bool = False,
     written: Callable[[], None] | None = None,
+    replaced: Callable[[Row, Row], None] | None = None,
 ) -> list[Row]:
     """Do those jobs that are not done; append their rows to a .jsonl file as they come; all rows, in the jobs' order.
 
     Of two rows of one file the last counts.  title, unit: of the progress bar.  written: called after rows are.
+    replaced: called with a known row and the one that is about to take its place.
     """
     known = read_rows(rows)
     found = {number: old for number, job in enumerate(jobs) if (old := job.done(known)) is not None}
@@ -124,6 +132,8 @@ def run_to_rows(
             for row in new:
                 if "failure" in row:
                     log.warning("%s: %s", row["mesh"], row["failure"])
+                if replaced is not None and row["file"] in known:
+                    replaced(known[row["file"]], row)
                 append_row(rows, row)
             if written is not None:
                 written()
@@ -131,12 +141,28 @@ def run_to_rows(
     return [row for number in sorted(found) for row in found[number]]
 
 
+def check_same_meshes(sources: Iterable[tuple[Path, str]], known: dict[str, Row], folder: str | Path) -> None:
+    """Raise FolderError for a file that holds the result of another mesh, which is still there.
+
+    sources: meshes, each with the `file` of its row.  folder: that of the rows.
+    """
+    for source, file in sources:
+        row = known.get(file, {"failure": "not run"})
+        other = Path(row.get("mesh") or source)
+        if "failure" in row or not (other.is_file() and source.is_file()) or other.samefile(source):
+            continue
+        if row.get("sha256") != file_sha256(source):
+            raise FolderError(
+                f"{folder}: has {file} of another mesh, {other}; name another folder, or give --force to replace it"
+            )
+
+
 def on_cluster(
     function: Callable[[Any], Any], items: Sequence[Any], address: str, *, cpus: int = 1, gpus: float = 0.0
 ) -> Iterator[tuple[int, Any]]:
     """function(item) of each item on the nodes of a Ray cluster: its number and the result, or the RayError.
 
-    In the order in which they come.
+    In the order in which they come. On nodes that have the folder of this process, paths are relative to it there too.
     address: of the cluster, "auto" for the one around, "local" for one on this machine.
     Raises ValueError if the package ray is missing, or no cluster answers.
     """
@@ -161,7 +187,7 @@ def on_cluster(
     pending: dict[Any, int] = {}
     while True:
         for number, item in islice(waiting, AHEAD - len(pending)):
-            pending[remote.remote(function, item)] = number
+            pending[remote.remote(os.getcwd(), function, item)] = number
         if not pending:
             return
         finished, _ = ray.wait(list(pending), num_returns=1)
@@ -198,7 +224,9 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING).close()
 
 
-def _call(function: Callable[[Any], Any], item: Any) -> Any:
+def _call(folder: str, function: Callable[[Any], Any], item: Any) -> Any:
+    with suppress(OSError):  # a node that has no such folder
+        os.chdir(folder)
     return function(item)
 
 

@@ -1,15 +1,23 @@
 """A Ray cluster on a bad day: what it listens at, jobs that raise, results that do not fit, no cluster at all."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import trimesh
 
+from ff3d.cli.main import main
+from ff3d.formats.writers import save_mesh
 from ff3d.jobs import cluster_failure, on_cluster
+from ff3d.studies.plan import make_plan
+from ff3d.studies.study import run_study
+from ff3d.studies.workers import Workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the cluster's own
 
@@ -58,6 +66,23 @@ print(dict(on_cluster(lambda _: ray.get_runtime_context().gcs_address, [0], "loc
         check=True,
     )
     assert done.stdout.strip() not in ("", around)
+
+
+def test_paths_are_relative_to_the_folder_of_the_command_wherever_the_cluster_was_started(ray, tmp_path, monkeypatch):
+    assert outcomes(os.path.abspath, ["x"]) == [os.path.abspath("x")]
+    monkeypatch.chdir(tmp_path)
+    save_mesh(trimesh.creation.icosphere(subdivisions=2), "x.ply")
+    assert main(["watertight", "x.ply", "--resolution", "16", "--out", "closed", "--ray", "local"]) == 0
+    assert main(["prepare", "x.ply", "--points", "100", "--out", "sets", "--ray", "local"]) == 0
+    plan = make_plan(["x.ply"], ("none",), (0,), steps=3, width=16, depth=2, device="cpu", resolution=16)
+    [row] = run_study(plan, "study", workers=Workers(threads=1, ray="local")).rows
+    assert row.faces or "found nothing" in row.failure
+    assert Path("closed/x.ply").is_file()
+    assert Path("sets/x.npz").is_file()
+    assert Path("study/x-none-0/field.safetensors").is_file()
+    assert [
+        json.loads(Path(rows).read_text())["mesh"] for rows in ("closed/watertight.jsonl", "sets/prepared.jsonl")
+    ] == ["x.ply"] * 2
 
 
 def test_a_job_that_raises_is_an_error_of_one_line_and_the_next_is_done(ray):

@@ -94,7 +94,7 @@ class PrepareCommand:
     ray: str | None = None
     """the address of a Ray cluster for them: auto, local, or ray://HOST:PORT; its nodes must see the meshes"""
     force: bool = False
-    """replace files that ff3d has not made"""
+    """replace files that ff3d has not made, or made of another mesh"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.datasets.config import make_sets_config

@@ -57,11 +57,10 @@ class WatertightCommand:
     max_memory: float | None = None
     """gigabytes that may be used by each mesh (default: what is available, shared out among the workers)"""
     force: bool = False
-    """replace files that ff3d has not made"""
+    """replace files that ff3d has not made, or made of another mesh"""
 
     def __call__(self) -> int:  # noqa: D102  (the class says it)
         from ff3d.closing.files import ROWS, Job, close_many
-        from ff3d.geometry.cores import available_memory
         from ff3d.jobs import Executor
         from ff3d.shapes.sources import distinct_names, find_shapes
 
@@ -88,11 +87,10 @@ class WatertightCommand:
             return 0
         assert self.out is not None
         check_folder(self.out)
-        if memory is None and self.workers > 1:
-            memory = available_memory() // self.workers
+        out = self.out.absolute() if self.ray else self.out  # also where a node has no such folder as this one
         ending = "." + (self.ending or "ply").removeprefix(".")
         jobs = [
-            Job(source, self.out / f"{name}{ending}", config, self.points, memory)
+            Job(source, out / f"{name}{ending}", config, self.points, memory)
             for source, name in zip(sources, distinct_names(sources), strict=True)
         ]
         rows = close_many(jobs, self.out / ROWS, executor, progress=True, force=self.force)

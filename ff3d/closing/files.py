@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,14 @@ from ff3d.files import check_output, file_sha256, locked, read_rows
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.triangles import HalfEdges, signed_volume
-from ff3d.jobs import HERE, Executor, run_to_rows
+from ff3d.jobs import HERE, Executor, check_same_meshes, run_to_rows
 from ff3d.surfaces.export import check_ending, check_samples, check_voxels, save_surface, save_voxels
 
 if TYPE_CHECKING:
     import trimesh
 
 ROWS = "watertight.jsonl"
+RESULT = "result_sha256"  # of the file that was written; rows of earlier versions have none
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class Job:
             raise ValueError(f"points must be at least 1, got {self.points}")
 
     def rows(self) -> list[dict[str, Any]]:
-        """The job's row, whatever happens."""
+        """The job's row, whatever happens: what `run` says, and the sha256 of the file."""
         row: dict[str, Any] = {"mesh": str(self.source), "file": self.output.name}
         try:
             row |= self.identity
             row |= self.run()
+            row[RESULT] = file_sha256(self.output)
         except Exception as error:  # whatever it trips over, the other meshes follow
             row["failure"] = one_line(error)
         return [row]
@@ -66,7 +68,13 @@ class Job:
             same = "failure" not in row and row | json.loads(json.dumps(self.identity)) == row
         except OSError:
             return None
-        return [row] if same and self.output.is_file() else None
+        return [row] if same and self.made(row) else None
+
+    def made(self, row: dict[str, Any]) -> bool:
+        """Whether the file is there, and is the one that a row is of."""
+        if "failure" in row or not self.output.is_file():
+            return False
+        return RESULT not in row or row[RESULT] == file_sha256(self.output)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -92,8 +100,7 @@ class Job:
             check_voxels(np.asarray(shape.bounds), self.config.resolution or RESOLUTION, self.max_memory)
         before = signed_volume(shape) if hasattr(shape, "faces") else None
         closed = close(shape, self.config, max_memory=self.max_memory, progress=progress)
-        save(closed, self.output, points=self.points, max_memory=self.max_memory, progress=progress)
-        return {
+        row = {
             "faces": len(closed.mesh.faces),
             "volume": signed_volume(closed.mesh),
             "volume_before": before,
@@ -103,8 +110,9 @@ class Job:
             "resolution": closed.resolution,
             "cell": closed.cell,
             "notes": list(closed.notes),
-            "seconds": time.perf_counter() - begun,
         }
+        save(closed, self.output, points=self.points, max_memory=self.max_memory, progress=progress)
+        return row | {"seconds": time.perf_counter() - begun}
 
 
 def save(
@@ -144,13 +152,19 @@ def close_many(
 
     A job whose row is there already, with its file, is not run again. One that fails is a row with its `failure`, tried
     again next time; of two rows of one file the last counts.
-    executor: where they run. On a cluster, its nodes must see the files under the same paths.
-    force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files, or
-    if another process writes there.
+    executor: where they run. On a cluster, its nodes must see the files under the same paths. Workers
+    beside this process share out the memory that is available, where a job has no `max_memory`.
+    force: replace files of these names that ff3d has not made, or of another mesh. Raises FolderError without, if there
+    are such files, or if another process writes there.
     """
     with locked(rows.parent):
         known = read_rows(rows)
         for job in jobs:
-            made = "failure" not in known.get(job.output.name, {"failure": "not run"})
+            made = job.made(known.get(job.output.name, {"failure": "not run"}))
             check_output(job.output, force=force or made, inputs=[job.source])
+        if not force:
+            there = [(job.source, job.output.name) for job in jobs if job.output.exists()]
+            check_same_meshes(there, known, rows.parent)
+        if (share := executor.memory) is not None:
+            jobs = [replace(job, max_memory=job.max_memory or share) for job in jobs]
         return run_to_rows(jobs, rows, executor, title="watertight", unit="meshes", progress=progress)

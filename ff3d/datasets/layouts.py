@@ -224,9 +224,14 @@ def is_made(path: Path) -> bool:
     if path.suffix == ".npy":
         return path.read_bytes() == _factor()
     if path.suffix == ".npz":
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {"mesh", "sha256", "layout"} <= json.loads(str(archive["meta"])).keys()
-        except Exception:  # whatever is wrong with it
-            return False
+        return {"mesh", "sha256", "layout"} <= meta_of(path).keys()
     return is_marked(path)
+
+
+def meta_of(path: Path) -> dict[str, Any]:
+    """The `meta` of an .npz; {} of one that has none, or is none."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(json.loads(str(archive["meta"])))
+    except Exception:  # whatever is wrong with it
+        return {}

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from hashlib import sha256
@@ -15,10 +15,10 @@ from typing import Any
 
 from ff3d.checks import one_line
 from ff3d.datasets.config import SetsConfig, check_part
-from ff3d.datasets.layouts import File, files_of, is_made, list_of, open_shard, paths_of, place_of
+from ff3d.datasets.layouts import File, files_of, is_made, list_of, meta_of, open_shard, paths_of, place_of
 from ff3d.datasets.sampling import draw_samples
 from ff3d.files import FORCE, FolderError, append_row, file_sha256, locked, read_rows, write_atomically
-from ff3d.jobs import HERE, Executor, Row, run_to_rows
+from ff3d.jobs import HERE, Executor, Row, check_same_meshes, run_to_rows
 from ff3d.shapes.sources import distinct_names
 from ff3d.storage import Storage
 
@@ -34,7 +34,7 @@ class Batch:
     """The shapes that are prepared together: one, or those of a shard.
 
     sources: files and the names of their samples.  out: a folder, or an fsspec address.  shard: the .tar's name.
-    scratch: where files on their way to an address lie; `prepare` removes it.
+    scratch: where files on their way to an address lie; `prepare` removes it.  max_memory: bytes to close a shape in.
     """
 
     sources: tuple[tuple[Path, str], ...]
@@ -42,6 +42,7 @@ class Batch:
     config: SetsConfig
     shard: str | None = None
     scratch: Path | None = None
+    max_memory: int | None = None
 
     def rows(self) -> list[Row]:
         """Prepare the shapes: a row for each, whatever happens.
@@ -68,7 +69,7 @@ class Batch:
         row: Row = {"mesh": str(source), "file": self._file(name)}
         try:
             row |= {"sha256": file_sha256(source), "options": self._options}
-            samples = draw_samples(source, self.config)
+            samples = draw_samples(source, self.config, self.max_memory)
             said = {"inside": samples.inside, "notes": list(samples.notes)}
             meta = {"mesh": source.name, "sha256": row["sha256"]} | self.config.identity | said
             files = files_of(name, samples, self.config, meta)
@@ -96,8 +97,13 @@ class Batch:
             if self.shard is not None and not self._holds_these(made, storage):
                 return None
             for row, (source, _) in zip(rows, self.sources, strict=True):
-                same = {"sha256": file_sha256(source), "options": self._options}.items() <= row.items()
+                digest = {"sha256": file_sha256(source)}
+                same = (digest | {"options": self._options}).items() <= row.items()
                 if not same or ("failure" in row and self.shard is None):
+                    return None
+                if self.shard is None and not (
+                    storage.remote or _are_of(row["files"], storage, digest | self._options)
+                ):
                     return None
         except OSError:
             return None
@@ -126,6 +132,11 @@ class Batch:
     def _file(self, name: str) -> str:
         """What a row calls the samples of this name."""
         return place_of(name, self.config) if self.shard is None else f"{self.shard}/{name}"
+
+
+def _are_of(files: Iterable[str], storage: Storage, meta: dict[str, Any]) -> bool:
+    """Whether the .npz among files are of this shape and settings: after a kill, others may be as long."""
+    return all(meta.items() <= meta_of(storage.local / path).items() for path in files if path.endswith(".npz"))
 
 
 @lru_cache(maxsize=1)
@@ -170,10 +181,13 @@ def prepare(
     The same meshes and settings give the same bytes, whoever writes them. What is there already, of the same mesh and
     settings, is kept (a shard if all of its meshes are the same); of two rows of one file the last counts. Shards of
     this split that an earlier run of more shards has left are removed at the end. A mesh that fails is a row with its
-    `failure`, tried again next time (in a shard: only if that is made again). Returns these meshes' rows, in order.
+    `failure`, tried again next time (in a shard: only if that is made again). What other settings have written for a
+    mesh, and these do not, is removed. Returns these meshes' rows, in order.
     executor: where they are prepared. On a cluster, its nodes must see the meshes, and a folder, under the same paths.
-    force: replace files of these names that ff3d has not made. Raises FolderError without, if there are such files in a
-    folder, or if another process writes there; ValueError for a split that is no plain name.
+    Workers beside this process share out the memory that is available.
+    force: replace files of these names that ff3d has not made, or of another mesh. Raises FolderError without, if there
+    are such files in a folder; also for a mesh that would itself be written over, or if another process writes there;
+    ValueError for a split that is no plain name.
     """
     check_part("split", split)
     if shards is not None and shards < 1:
@@ -186,7 +200,7 @@ def prepare(
         ]
     sources = list(zip(meshes, names, strict=True))
     place = storage.address if storage.remote else str(storage.local.resolve())
-    each = shards or 1
+    each, memory = shards or 1, executor.memory
     batches = [
         Batch(
             tuple(sources[start : start + each]),
@@ -194,14 +208,21 @@ def prepare(
             config,
             None if shards is None else f"{split}-{start // each:06d}.tar",
             storage.local if storage.remote else None,
+            memory,
         )
         for start in range(0, len(sources), each)
     ]
     with locked(storage.local):
         storage.fetch(ROWS)
+        known = read_rows(storage.local / ROWS)
+        if not storage.remote:
+            _check_inputs(batches, known, storage.local)
+        if not force:
+            pairs = [(source, batch._file(name)) for batch in batches for source, name in batch.sources]
+            check_same_meshes(pairs, known, place)
         if not force and not storage.remote:
             listing = list_of([], split, config, place) if shards is None else None
-            _check_made(batches, listing, read_rows(storage.local / ROWS), storage.local)
+            _check_made(batches, listing, known, storage.local)
         sent = time.monotonic()
 
         def send() -> None:
@@ -210,8 +231,21 @@ def prepare(
                 storage.send(ROWS)
                 sent = time.monotonic()
 
+        def replaced(old: Row, new: Row) -> None:
+            """Remove what was not written anew of a shape's files, if it is as the old row says."""
+            for path, size in old.get("files", {}).items() if shards is None else ():
+                if path not in new.get("files", {}) and storage.size(path) == size:
+                    storage.remove(path)
+
         rows = run_to_rows(
-            batches, storage.local / ROWS, executor, title="prepare", unit="", progress=progress, written=send
+            batches,
+            storage.local / ROWS,
+            executor,
+            title="prepare",
+            unit="",
+            progress=progress,
+            written=send,
+            replaced=replaced,
         )
         made = [name for row, name in zip(rows, names, strict=True) if "failure" not in row]
         if made and shards is not None:
@@ -221,6 +255,23 @@ def prepare(
         if made and shards is None and (file := list_of(made, split, config, place)) is not None:
             _write(storage, [file])
     return rows
+
+
+def _check_inputs(batches: Sequence[Batch], known: dict[str, Row], folder: Path) -> None:
+    """Raise FolderError for one of the shapes that would be written over, or removed as what an earlier run wrote."""
+    inputs = {_inode(source) for batch in batches for source, _ in batch.sources if source.exists()}
+    for batch in batches:
+        for _, name in batch.sources:
+            written = [batch.shard] if batch.shard else paths_of(name, batch.config)
+            for path in (folder / path for path in {*written, *known.get(batch._file(name), {}).get("files", ())}):
+                if path.exists() and _inode(path) in inputs:
+                    raise FolderError(f"{path}: is an input itself; name another folder")
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    """By which files are the same, whatever their names."""
+    stamp = path.stat()
+    return stamp.st_dev, stamp.st_ino
 
 
 def _check_made(batches: Sequence[Batch], listing: File | None, known: dict[str, Row], folder: Path) -> None:

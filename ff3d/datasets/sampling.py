@@ -59,13 +59,13 @@ class Samples:
     notes: tuple[str, ...]
 
 
-def draw_samples(path: Path, config: SetsConfig) -> Samples:
+def draw_samples(path: Path, config: SetsConfig, max_memory: int | None = None) -> Samples:
     """The sets of the shape in a file. The same file and settings give the same points.
 
-    Targets are those of the points as they are stored, rounded.
+    Targets are those of the points as they are stored, rounded.  max_memory: bytes to close the shape in.
     Raises what `load_surface` and `watertight` do; of these OpenSurfaceError not for the target unsigned.
     """
-    shape = _Shape(path, config)
+    shape = _Shape(path, config, max_memory)
     points: dict[SetName, Any] = {}
     values: dict[SetName, Any] = {}
     kind = np.float16 if LAYOUTS[config.layout].half_precision else np.float32
@@ -95,7 +95,7 @@ class _Shape:
     mesh: what counts as its surface.  cube: the written coordinates, plus 1/2.  number: of its file, for its streams.
     """
 
-    def __init__(self, path: Path, config: SetsConfig):
+    def __init__(self, path: Path, config: SetsConfig, max_memory: int | None):
         self.config = config
         self.closed: trimesh.Trimesh | None = None
         self.remarks: tuple[str, ...] = ()
@@ -106,7 +106,8 @@ class _Shape:
             given = load_shape(path)
             # plain marching cubes have no sharp edges, and those of a point cloud are nowhere
             sharp = hasattr(given, "faces") and bool({"sharp", "salient"} & set(config.names))
-            closed = close(given, ClosingConfig(resolution=config.resolution, sharp=sharp))
+            options = ClosingConfig(resolution=config.resolution, sharp=sharp)
+            closed = close(given, options, max_memory=max_memory)
             given = self.closed = closed.mesh
         signless = config.target == "unsigned"
         surface = load_surface(given, inspecting=signless)

@@ -137,7 +137,8 @@ def _done(plan: Plan, storage: Storage, workers: Workers, *, again: bool, comman
         total=len(tasks), initial=len(tasks) - len(open_tasks), desc="fits", unit="", disable=not progress_bar
     ) as bar:
         one = progress_bar and len(tasks) <= 10
-        for task, row, whole in workers.rows(open_tasks, storage.address, command, progress_bar=one):
+        out = str(storage.local.absolute()) if workers.ray and not storage.remote else storage.address
+        for task, row, whole in workers.rows(open_tasks, out, command, scratch=storage.local, progress_bar=one):
             done[task.name] = row
             unfinished += [] if whole else [task.name]
             bar.update(int(whole))

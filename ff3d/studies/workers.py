@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ff3d.checks import one_line
@@ -63,17 +64,25 @@ class Workers:
             raise ValueError("--timeout needs --workers or --ray: a fit can be given up in a process of its own alone")
 
     def rows(
-        self, tasks: Sequence[Task], out: str, command: str = "", *, progress_bar: bool = False
+        self,
+        tasks: Sequence[Task],
+        out: str,
+        command: str = "",
+        *,
+        scratch: Path | None = None,
+        progress_bar: bool = False,
     ) -> Iterator[tuple[Task, Row, bool]]:
         """Do the tasks, each in its folder under `out`: the task, its row and whether it is done, as they come.
+
+        scratch: for the files that processes keep of what lies at an address; whoever calls removes it.
 
         After Ctrl-C the fits in hand are ended, kept and measured, and come as rows that are not done; no more follow.
         On a cluster it is raised, and what is in hand there ends without a row.
         """
         if self.ray is not None:
-            return self._on_ray(tasks, out, command)
+            return self._on_ray(tasks, out, command, scratch)
         if self.processes:
-            return self._in_processes(tasks, out, command)
+            return self._in_processes(tasks, out, command, scratch)
         return self._here(tasks, out, command, progress_bar)
 
     def _here(
@@ -82,12 +91,14 @@ class Workers:
         for task in tasks:
             with limited_threads(self.threads):
                 observers = [self.watch(task)] if self.watch else []
-                row, done = _kept(task, out, command, progress_bar, observers)
+                row, done = _kept(task, out, command, progress_bar=progress_bar, observers=observers)
             yield task, row, done
             if not done:
                 return
 
-    def _in_processes(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
+    def _in_processes(
+        self, tasks: Sequence[Task], out: str, command: str, scratch: Path | None
+    ) -> Iterator[tuple[Task, Row, bool]]:
         from pebble import ProcessPool
 
         context = _context()
@@ -101,7 +112,7 @@ class Workers:
                 while True:
                     interrupted |= presses.value > 0
                     for task in islice(waiting, 0 if interrupted else self.processes - len(pending)):
-                        pending[pool.schedule(_worked, (task, out, command), timeout=self.timeout)] = task
+                        pending[pool.schedule(_worked, (task, out, command, scratch), timeout=self.timeout)] = task
                     if not pending:
                         break
                     finished, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -130,11 +141,13 @@ class Workers:
         outcome: tuple[Row, bool] | None = future.result()
         return outcome
 
-    def _on_ray(self, tasks: Sequence[Task], out: str, command: str) -> Iterator[tuple[Task, Row, bool]]:
+    def _on_ray(
+        self, tasks: Sequence[Task], out: str, command: str, scratch: Path | None
+    ) -> Iterator[tuple[Task, Row, bool]]:
         assert self.ray is not None
         cpus = self.threads or 1
         # one process for each task: what a fit leaves behind, or breaks, is gone with it
-        apart = partial(_apart, Workers(1, cpus, self.timeout), out=out, command=command)
+        apart = partial(_apart, Workers(1, cpus, self.timeout), out=out, command=command, scratch=scratch)
         for number, row in on_cluster(apart, tasks, self.ray, cpus=cpus, gpus=self.gpus):
             task = tasks[number]
             yield task, _lost(task, out, cluster_failure(row)) if isinstance(row, BaseException) else row, True
@@ -151,14 +164,20 @@ def _lost(task: Task, out: str, reason: str) -> Row:
     return row
 
 
-def _apart(alone: Workers, task: Task, out: str, command: str) -> Row:
+def _apart(alone: Workers, task: Task, out: str, command: str, scratch: Path | None) -> Row:
     """A task on a node of a cluster, in a process of its own."""
-    ((_, row, _),) = alone.rows([task], out, command)
+    ((_, row, _),) = alone.rows([task], out, command, scratch=scratch)
     return row
 
 
 def _kept(
-    task: Task, out: str, command: str, progress_bar: bool = False, observers: Sequence[Observer] = ()
+    task: Task,
+    out: str,
+    command: str,
+    *,
+    scratch: Path | None = None,
+    progress_bar: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> tuple[Row, bool]:
     """Perform a task in its folder, here or at a remote address; its field and row.json are sent last.
 
@@ -166,7 +185,7 @@ def _kept(
     """
     from ff3d.studies.task import ROW, perform
 
-    storage, folder = Storage(out), task.name
+    storage, folder = Storage(out, scratch), task.name
     storage.fetch(f"{folder}/{ROW}", *(f"{folder}/{name}" for name in UNFINISHED))
     with _sent(storage, [f"{folder}/{name}" for name in UNFINISHED]):
         row, done = perform(
@@ -276,11 +295,11 @@ def _begin(count: int, presses: Any) -> None:
     begin_worker(count, partial(_interruption.hear, presses))
 
 
-def _worked(task: Task, out: str, command: str) -> tuple[Row, bool] | None:
+def _worked(task: Task, out: str, command: str, scratch: Path | None) -> tuple[Row, bool] | None:
     """`_kept` in a worker; None if it was interrupted before there was a field to keep, or while that was measured."""
     try:
         _interruption.in_hand = True
-        return None if _interruption.heard else _kept(task, out, command)
+        return None if _interruption.heard else _kept(task, out, command, scratch=scratch)
     except KeyboardInterrupt:
         return None
     finally:

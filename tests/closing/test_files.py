@@ -3,15 +3,17 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import trimesh
 
 from ff3d.closing.config import ClosingConfig
-from ff3d.closing.files import ROWS, Job, close_many
+from ff3d.closing.files import RESULT, ROWS, Job, close_many
 from ff3d.files import FolderError
 from ff3d.formats.writers import save_mesh
+from ff3d.geometry.cores import available_memory
 from ff3d.jobs import Executor
 from ff3d.shapes.mesh import load_mesh
 from ff3d.shapes.point_cloud import load_points
@@ -94,6 +96,70 @@ def test_what_was_put_in_the_place_of_a_failure_is_not_replaced(folder):
     with pytest.raises(FolderError, match=r"sheet\.ply"):
         close_many(jobs_of(folder, ["sheet"], thick), folder / "out" / ROWS)
     assert (folder / "out" / "sheet.ply").read_text() == "drawn by hand"
+
+
+def test_a_file_that_its_row_is_not_of_is_made_again_and_one_of_an_earlier_version_is_kept(folder):
+    made = folder / "out" / "box.ply"
+    [first] = close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS)
+    right = made.read_bytes()
+    jobs_of(folder, ["box"], ClosingConfig(resolution=12))[0].run()  # and killed before its row
+    assert made.read_bytes() != right
+    [again] = close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS)
+    assert made.read_bytes() == right
+    assert again | {"seconds": 0} == first | {"seconds": 0}
+    (folder / "out" / ROWS).write_text(json.dumps({key: again[key] for key in again if key != RESULT}) + "\n")
+    stamp = made.stat().st_mtime_ns
+    close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS)
+    assert made.stat().st_mtime_ns == stamp
+
+
+def test_a_result_that_somebody_has_changed_is_not_replaced_without_force(folder):
+    close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS)
+    (folder / "out" / "box.ply").write_text("drawn by hand")
+    with pytest.raises(FolderError, match="was not made by ff3d"):
+        close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS)
+    close_many(jobs_of(folder, ["box"]), folder / "out" / ROWS, force=True)
+    assert load_mesh(folder / "out" / "box.ply").is_watertight
+
+
+def test_the_result_of_another_mesh_that_is_still_there_is_not_replaced(folder):
+    def close(mesh, **options):
+        return close_many([Job(mesh, folder / "out" / "box.ply", CONFIG)], folder / "out" / ROWS, **options)[0]
+
+    other = folder / "other" / "box.ply"
+    save_mesh(trimesh.creation.box((1, 1, 2)), other)
+    close(folder / "box.ply")
+    with pytest.raises(FolderError, match=r"has box\.ply of another mesh, .*; name another folder, or give --force"):
+        close(other)
+    assert load_mesh(folder / "out" / "box.ply").volume == pytest.approx(1, rel=0.05)
+    assert close(other, force=True)["volume"] == pytest.approx(2, rel=0.05)
+    other.unlink()
+    assert close(folder / "box.ply")["volume"] == pytest.approx(1, rel=0.05)
+    (folder / "same").mkdir()
+    (folder / "same" / "box.ply").write_bytes((folder / "box.ply").read_bytes())
+    close(folder / "same" / "box.ply")
+
+
+@dataclass(frozen=True)
+class Noting(Executor):
+    """One that notes what memory each job may use."""
+
+    noted: list = field(default_factory=list)
+
+    def outcomes(self, jobs):
+        self.noted.extend(job.max_memory for job in jobs)
+        yield from Executor().outcomes(jobs)
+
+
+def test_workers_share_out_the_memory_unless_it_is_given_or_elsewhere(folder):
+    beside, elsewhere = Noting(8), Noting(8, ray="auto")
+    jobs = [*jobs_of(folder, ["box"]), Job(folder / "box.ply", folder / "out" / "other.ply", CONFIG, max_memory=10**9)]
+    close_many(jobs, folder / "out" / ROWS, beside)
+    assert 0 < beside.noted[0] < available_memory() / 7
+    assert beside.noted[1] == 10**9
+    (folder / "out").rename(folder / "before")
+    close_many(jobs, folder / "out" / ROWS, elsewhere)
+    assert elsewhere.noted == [None, 10**9]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import trimesh
 from ff3d.datasets.config import make_sets_config
 from ff3d.datasets.prepare import ROWS
 from ff3d.datasets.prepare import prepare as prepare_sets
+from ff3d.datasets.sampling import draw_samples
 from ff3d.files import FolderError, read_rows
 from ff3d.formats.writers import save_mesh
+from ff3d.geometry.cores import available_memory
 from ff3d.jobs import Executor
 from ff3d.labels.oracles import make_oracle
 from ff3d.shapes.mesh import load_mesh
@@ -247,6 +250,92 @@ def test_a_mesh_that_has_failed_gives_no_right_to_a_file_of_its_name(meshes, tmp
     with pytest.raises(FolderError, match="was not made by ff3d"):
         prepare([meshes[2]], tmp_path, 10)
     assert (tmp_path / row["file"]).read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(("layout", "sets"), [("ff3d", ()), ("occnet", ("volume", "surface"))])
+def test_files_of_other_settings_that_are_as_long_are_made_again(meshes, tmp_path, layout, sets):
+    rows = prepare(meshes[:1], tmp_path, 100, layout=layout, sets=sets)
+    files, text = files_of(tmp_path), (tmp_path / ROWS).read_text()
+    prepare(meshes[:1], tmp_path, 100, layout=layout, sets=sets, seed=1)
+    assert files_of(tmp_path) != files
+    (tmp_path / ROWS).write_text(text)  # as after a kill between the files and the row
+    assert prepare(meshes[:1], tmp_path, 100, layout=layout, sets=sets) == rows
+    assert files_of(tmp_path) == files
+
+
+@pytest.mark.parametrize("address", [False, True])
+def test_what_other_settings_wrote_and_these_do_not_is_removed(tmp_path, address):
+    paths, out = [ball(tmp_path / "a.ply"), ball(tmp_path / "b.ply")], tmp_path / "out"
+
+    def names(meshes, sets, **options):
+        prepare(meshes, f"file://{out}" if address else out, 100, layout="occnet", sets=sets, **options)
+        return {path.relative_to(out / "shapes").as_posix() for path in out.glob("shapes/*/*")}
+
+    both = {"a/points.npz", "a/pointcloud.npz", "b/points.npz", "b/pointcloud.npz"}
+    assert names(paths, ("volume", "surface")) == both
+    assert names(paths[:1], ("volume",)) == both - {"a/pointcloud.npz"}
+    (out / "shapes" / "b" / "pointcloud.npz").write_text("somebody's")
+    (tmp_path / "b.ply").write_text("no mesh any more")
+    assert names(paths, ("volume",)) == {"a/points.npz", "b/pointcloud.npz"}
+
+
+def test_a_closed_mesh_that_is_not_written_any_more_is_removed(meshes, tmp_path):
+    for closed in (True, False):
+        config = make_sets_config(points=100, watertight=closed, resolution=16 if closed else 512)
+        prepare_sets(meshes[:1], tmp_path, config)
+        assert (tmp_path / "a.1.watertight.ply").exists() == closed
+
+
+@pytest.mark.parametrize("shards", [None, 1])
+@pytest.mark.parametrize("address", [False, True])
+def test_the_samples_of_another_mesh_that_is_still_there_are_not_replaced(tmp_path, shards, address):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    one, other = ball(tmp_path / "train" / "1.ply"), ball(tmp_path / "val" / "1.ply", at=(1, 0, 0))
+    place = f"file://{tmp_path}/out" if address else tmp_path / "out"
+    prepare([one], place, 100, shards=shards)
+    files = files_of(tmp_path / "out")
+    with pytest.raises(FolderError, match=r"of another mesh, .*; name another folder, or give --force to replace it"):
+        prepare([other], place, 100, shards=shards)
+    assert files_of(tmp_path / "out") == files
+    prepare([other], place, 100, shards=shards, force=True)
+    assert files_of(tmp_path / "out") != files
+    other.unlink()
+    prepare([one], place, 100, shards=shards)
+    assert files_of(tmp_path / "out") == files
+
+
+def test_an_input_is_never_written_over(meshes, tmp_path):
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    scan = tmp_path / "scan.npz"
+    np.savez(scan, points=ball.vertices, normals=ball.vertex_normals)
+    prepare(meshes[:1], tmp_path, 100, layout="occnet", sets=("surface",))
+    cloud = tmp_path / "shapes" / "a.1" / "pointcloud.npz"  # ff3d's own, which needs no force
+    for path, options in ((scan, {"force": True}), (cloud, {}), (cloud, {"force": True})):
+        before = path.read_bytes()
+        with pytest.raises(FolderError, match="is an input itself; name another folder"):
+            prepare([path], path.parent, 100, **options)
+        assert path.read_bytes() == before
+    assert "failure" not in prepare([scan], tmp_path / "out", 100)[0]
+
+
+@dataclass(frozen=True)
+class Noting(Executor):
+    """One that notes what memory each batch may use."""
+
+    noted: list = field(default_factory=list)
+
+    def outcomes(self, jobs):
+        self.noted.extend(job.max_memory for job in jobs)
+        yield from Executor().outcomes(jobs)
+
+
+def test_workers_share_out_the_memory_that_shapes_are_closed_in(meshes, tmp_path):
+    beside, config = Noting(8), make_sets_config(points=100, watertight=True, resolution=16)
+    prepare_sets(meshes[:1], tmp_path, config, executor=beside)
+    assert 0 < beside.noted[0] < available_memory() / 7
+    with pytest.raises(MemoryError, match="are available"):
+        draw_samples(meshes[0], config, max_memory=1000)
 
 
 @pytest.mark.parametrize("split", ["", "..", "../x", "a/b", "a\\b"])

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -103,6 +104,27 @@ def test_a_fit_whose_process_is_killed_is_a_row_and_the_next_is_done(meshes, tmp
     assert "signal 9" in study.rows[0].failure
     assert study.rows[1].failure is None
     assert "signal 9" in (tmp_path / "ball-none-0" / ROW).read_text()
+
+
+def test_a_killed_process_leaves_no_copies_of_what_lies_at_an_address(meshes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # not that of the workers, which have a server of their own
+    plan = make_plan(meshes[:1], ("none",), (0,), steps=10**9, **TINY)
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("ff3d-*/ff3d-*/ball-none-0/config.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        workers()[0].kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    study = run_study(plan, f"file://{tmp_path}/away", workers=Workers(1))
+    thread.join()
+    assert "signal 9" in study.rows[0].failure
+    assert list(study.folder.glob("ff3d-*/ball-none-0/config.json"))
+    folder = study.folder
+    del study
+    assert not folder.exists()
 
 
 def runnable(process):
