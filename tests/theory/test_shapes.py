@@ -69,6 +69,7 @@ def test_eigenvectors_reach_the_slice_and_waves_are_learned_low_ones_first():
     assert kernels.best_scale() is None
 
 
+@pytest.mark.slow
 def test_of_a_picture_scales_too_small_and_too_large_are_predicted_to_do_worse():
     settings = {"points": 100, "slices": 0, "fit_steps": 300, "scales": (2, 8, 64), "size": 256}
     kernels = ntk_picture("camera", ("none",), **settings)
