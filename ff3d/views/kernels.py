@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ff3d.theory.shapes import ShapeKernels
 
 COLD, HOT, WHITE = np.array([[33, 102, 172], [178, 24, 43], [255, 255, 255]], dtype=np.float64)
-TILE, GAP, LABEL, LEAST = 128, 8, 16, 480  # pixels; the least is the width of a row's name
+TILE, GAP, LABEL = 192, 10, 22  # pixels
+FRAME = (200, 200, 205)
 
 
 def write_kernel_report(kernels: ShapeKernels, folder: str | Path, *, command: str = "") -> Path:
@@ -45,38 +46,36 @@ def write_kernel_report(kernels: ShapeKernels, folder: str | Path, *, command: s
     return path
 
 
-def tile_picture(rows: Mapping[str, Sequence[Floats]]) -> NDArray[np.uint8]:
-    """Squares of numbers in [-1, 1], a named row each: blue, white at 0, red. Returns uint8 (h, w, 3)."""
-    from PIL import Image, ImageDraw
+def tile_picture(rows: Sequence[Sequence[tuple[str, Floats]]]) -> NDArray[np.uint8]:
+    """Squares of numbers in [-1, 1], each below its name: blue, white at 0, red. Returns uint8 (h, w, 3)."""
+    from PIL import Image, ImageDraw, ImageFont
 
-    columns = max(len(tiles) for tiles in rows.values())
-    size = (max(columns * (TILE + GAP) + GAP, LEAST), len(rows) * (TILE + GAP + LABEL) + GAP)
+    columns = max(map(len, rows))
+    size = (columns * (TILE + GAP) + GAP, len(rows) * (TILE + GAP + LABEL) + GAP)
     sheet = Image.new("RGB", size, (255, 255, 255))
-    draw = ImageDraw.Draw(sheet)
-    for row, (name, tiles) in enumerate(rows.items()):
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LABEL - 6)
+    for row, tiles in enumerate(rows):
         top = row * (TILE + GAP + LABEL) + GAP
-        draw.text((GAP, top), name, fill=(30, 30, 40))
-        for column, values in enumerate(tiles):
+        for column, (name, values) in enumerate(tiles):
+            left = GAP + column * (TILE + GAP)
+            draw.text((left, top), name, fill=(30, 30, 40), font=font)
             ends = np.where(values[..., None] > 0, HOT, COLD)
             pixels = WHITE + (ends - WHITE) * np.minimum(np.abs(values), 1)[..., None]
             tile = Image.fromarray(pixels[::-1].round().astype(np.uint8)).resize((TILE, TILE), Image.Resampling.NEAREST)
-            sheet.paste(tile, (GAP + column * (TILE + GAP), top + LABEL))
+            sheet.paste(tile, (left, top + LABEL))
+            draw.rectangle([left - 1, top + LABEL - 1, left + TILE, top + LABEL + TILE], outline=FRAME)
     return np.asarray(sheet)
 
 
-def _modes(kernels: ShapeKernels) -> dict[str, list[Floats]]:
-    return {
-        f"{report.mapping}: eigenvectors {', '.join(str(mode + 1) for mode in report.modes)}": [
-            values / np.abs(values).max() for values in report.modes.values()
-        ]
+def _modes(kernels: ShapeKernels) -> list[list[tuple[str, Floats]]]:
+    return [
+        [(f"{report.mapping} {mode + 1:,}", values / np.abs(values).max()) for mode, values in report.modes.items()]
         for report in kernels.reports
-    }
+    ]
 
 
-def _frequencies(kernels: ShapeKernels) -> dict[str, list[Floats]]:
-    last = kernels.reports[0]
-    about = f"steps {last.steps[0]:g} to {last.steps[-1]:g} rightwards, {len(last.frequencies)} frequencies upwards"
-    return {f"{report.mapping}: {about}": [report.waves.T] for report in kernels.reports}
+def _frequencies(kernels: ShapeKernels) -> list[list[tuple[str, Floats]]]:
+    return [[(report.mapping, report.waves.T) for report in kernels.reports]]
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
@@ -111,12 +110,14 @@ def _sections(kernels: ShapeKernels, pictures: Mapping[str, bytes]) -> list[Sect
         Section(
             "What is learned when",
             [chart("share of the labels' energy learned", "steps", "steps", "learned", log_x=True)],
-            text="Waves along a line through the cube: red where their energy is learned.",
+            text="Waves along a line through the cube, red where their energy is learned: to the right steps, from "
+            f"{reports[0].steps[0]:,.0f} to {reports[0].steps[-1]:,.0f}, upwards frequencies, from 1 to "
+            f"{len(reports[0].frequencies)}.",
             picture=shown["frequencies"],
         ),
         Section(
             "Eigenvectors",
-            text="On the slice z = 1/2 of the cube, or the plane; y goes up.",
+            text="On the slice z = 1/2 of the cube, or the plane; y goes up. The first have the largest eigenvalues.",
             picture=shown["eigenvectors"],
         ),
     ]

@@ -113,8 +113,8 @@ def line_chart(
     return {
         "title": title,
         "against": against,
-        "ticks": [(f"{it:g}", HEIGHT * (1 - up(it))) for it in ticks],
-        "marks": apart([(f"{it:g}", WIDTH * across(it)) for it in marks]),
+        "ticks": [(mark_text(it), HEIGHT * (1 - up(it))) for it in ticks],
+        "marks": apart([(mark_text(it), WIDTH * across(it)) for it in marks]),
         "lines": [
             {
                 "index": index,
@@ -152,6 +152,18 @@ def _axis(values: Sequence[float], logarithmic: bool) -> tuple[Callable[[float],
         marks = marks[:: math.ceil(len(marks) / 8)]
     start, span = math.log(low), math.log(high / low) or 1.0
     return lambda value: (math.log(value) - start) / span, marks or [low]
+
+
+def mark_text(value: float) -> str:
+    """A mark of an axis, as short as there is room for.
+
+    >>> mark_text(0.25), mark_text(0.00025), mark_text(1e5), mark_text(1e-12), mark_text(0.0)
+    ('0.25', '2.5e-4', '100000', '1e-12', '0')
+    """
+    if value == 0 or abs(value) >= 0.001:
+        return f"{value:g}"
+    digits, _, exponent = f"{value:e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
