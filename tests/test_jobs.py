@@ -27,6 +27,7 @@ def ray():
     """A cluster as `--ray local` starts one, with an object store of the least size that cannot grow."""
     ray = pytest.importorskip("ray", reason="ray is not installed")
     ray.init(
+        "local",  # not one that another test has started meanwhile
         num_cpus=1,
         object_store_memory=80 * 10**6,
         include_dashboard=False,
