@@ -1,5 +1,6 @@
 import os
 import sys
+from contextlib import contextmanager
 from types import ModuleType
 
 # Tests run side by side, one process a core (`make test`): a thread each then, set before torch and numpy read it.
@@ -49,6 +50,29 @@ def _coarse_pictures():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "SAMPLES", 1)
+        yield
+
+
+@contextmanager
+def _only_cluster(factory):
+    """Within it no other process of these tests runs a cluster of Ray: on one machine they find one another."""
+    fcntl = pytest.importorskip("fcntl", reason="no file locks here")
+    with (factory.getbasetemp().parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def only_cluster(tmp_path_factory):
+    """For a test that starts a cluster of Ray."""
+    with _only_cluster(tmp_path_factory):
+        yield
+
+
+@pytest.fixture(scope="module")
+def only_cluster_of_module(tmp_path_factory):
+    """For a module whose tests share one."""
+    with _only_cluster(tmp_path_factory):
         yield
 
 

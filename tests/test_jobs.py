@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the clu
 
 
 @pytest.fixture(scope="module")
-def ray():
+def ray(only_cluster_of_module):
     """A cluster as `--ray local` starts one, with an object store of the least size that cannot grow."""
     ray = pytest.importorskip("ray", reason="ray is not installed")
     ray.init(

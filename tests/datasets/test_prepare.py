@@ -467,6 +467,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes_none_lost_and_none_t
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the cluster's own
+@pytest.mark.usefixtures("only_cluster")
 def test_a_cluster_of_two_nodes_one_of_which_is_killed_gives_the_same_bytes(meshes, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     from ray.cluster_utils import Cluster

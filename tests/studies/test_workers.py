@@ -172,6 +172,7 @@ def test_workers_out_of_range_are_refused(settings, says):
 
 
 @pytest.mark.filterwarnings("ignore")  # the cluster's own
+@pytest.mark.usefixtures("only_cluster")
 def test_a_cluster_of_three_nodes_one_of_which_is_killed_gives_the_same_rows(meshes, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     from ray.cluster_utils import Cluster
@@ -403,6 +404,7 @@ def test_a_timeout_of_a_network_is_not_that_of_a_pool(tmp_path, timeout):
 
 
 @pytest.mark.filterwarnings("ignore")  # the cluster's own
+@pytest.mark.usefixtures("only_cluster")
 def test_what_a_cluster_loses_is_a_row_on_disk_that_is_not_done_again(meshes, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     blocked = tmp_path / "out" / "ball-none-0"
