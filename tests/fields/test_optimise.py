@@ -217,14 +217,17 @@ def test_the_schedule_begins_with_the_first_step_however_long_the_labels_took(sc
 
 def test_pools_are_not_drawn_ahead_for_seconds_that_are_not_left():
     def draw(index, count):
-        time.sleep(0.02 * 2**index)
+        time.sleep(0.0 if index else 0.2)
         return Recorder()(index, count)
 
-    cursor = PoolCursor(draw, OptimiserConfig(batch_size=2, pool_size=2**20), torch.device("meta"))
-    cursor.next_pool(0, seconds_left=0.1)  # the next two take .04 and .08 s, as far as the first says
+    config = OptimiserConfig(batch_size=2, pool_size=2**20)
+    cursor = PoolCursor(draw, config, torch.device("meta"))
+    cursor.next_pool(
+        0, seconds_left=1.2
+    )  # the next takes .4 s and the one after .8 s, by what the first took: twice that must be left
     assert len(cursor._ahead) == 1
     cursor.close()
-    cursor = PoolCursor(draw, OptimiserConfig(batch_size=2, pool_size=2**20), torch.device("meta"))
+    cursor = PoolCursor(draw, config, torch.device("meta"))
     cursor.next_pool(0, seconds_left=1000.0)
     assert len(cursor._ahead) == AHEAD
     cursor._ahead[0].result()
