@@ -145,9 +145,8 @@ def ntk(
     predicted = []
     if fit_steps:
         near = neighbourhoods(labelled, config, places=places)
-        for name, swept in _variants(mappings, scales):
-            settings = {"mapping": name, "scale": scale if swept is None else swept}
-            settings |= {"steps": fit_steps, "depth": depth, "seed": seed}
+        for name, swept, used in _variants(mappings, scale, scales):
+            settings = {"mapping": name, "scale": used, "steps": fit_steps, "depth": depth, "seed": seed}
             predicted.append(Prediction(name, swept, predicted_error(make_config("plain", **settings), near)))
     return ShapeKernels(labelled.name, points, reports, fit_steps, predicted)
 
@@ -191,22 +190,17 @@ def ntk_picture(
     if fit_steps:
         near = pixel_neighbourhoods(loaded, places=places, seed=seed)
         trained = math.prod(loaded.pixels[EVEN].shape[:2])
-        for name, swept in _variants(mappings, scales):
-            settings: dict[str, Any] = {
-                "scale": scale if swept is None else swept,
-                "steps": fit_steps,
-                "depth": depth,
-                "size": size,
-                "seed": seed,
-            }
-            config = image_config("fast", name, **settings)
+        for name, swept, used in _variants(mappings, scale, scales):
+            config = image_config("fast", name, scale=used, steps=fit_steps, depth=depth, size=size, seed=seed)
             predicted.append(Prediction(name, swept, predicted_square(config, near, trained)))
     return ShapeKernels(loaded.name, count, reports, fit_steps, predicted, picture=True)
 
 
-def _variants(mappings: Sequence[MappingName], scales: Sequence[float]) -> list[tuple[MappingName, float | None]]:
-    """The mappings at their own scales, and gaussian at each of these."""
-    return [*((name, None) for name in mappings), *(("gaussian", scale) for scale in scales)]
+def _variants(
+    mappings: Sequence[MappingName], scale: float | None, scales: Sequence[float]
+) -> list[tuple[MappingName, float | None, float | None]]:
+    """The mappings at `scale` (None: their own), then gaussian at each of `scales`: name, swept scale, scale in use."""
+    return [*((name, None, scale) for name in mappings), *(("gaussian", swept, swept) for swept in scales)]
 
 
 def check_kernels(
@@ -229,7 +223,5 @@ def check_kernels(
             raise ValueError(f"{name} must be positive, got {value}")
     check_points(points)
     place = np.full((1, dimension), 0.5)
-    for mapping, swept in _variants(mappings, scales):
-        kernel_of(make_mapping(mapping, dimension=dimension, scale=scale if swept is None else swept), depth)(
-            place, place
-        )
+    for mapping, _, used in _variants(mappings, scale, scales):
+        kernel_of(make_mapping(mapping, dimension=dimension, scale=used), depth)(place, place)
