@@ -14,7 +14,7 @@ import numpy as np
 from ff3d.checks import one_line
 from ff3d.closing.config import RESOLUTION, ClosingConfig
 from ff3d.closing.watertight import Closed, close, largest_distance
-from ff3d.files import check_output, file_sha256, locked, read_rows
+from ff3d.files import check_output, file_sha256, is_marked, locked, read_rows
 from ff3d.geometry.arrays import Floats
 from ff3d.geometry.coordinates import grown_box
 from ff3d.geometry.triangles import HalfEdges, signed_volume
@@ -160,7 +160,9 @@ def close_many(
     with locked(rows.parent):
         known = read_rows(rows)
         for job in jobs:
-            made = job.made(known.get(job.output.name, {"failure": "not run"}))
+            # a file whose mark can be seen need not be read whole
+            unmarked = not force and job.output.is_file() and not is_marked(job.output)
+            made = unmarked and job.made(known.get(job.output.name, {"failure": "not run"}))
             check_output(job.output, force=force or made, inputs=[job.source])
         if not force:
             there = [(job.source, job.output.name) for job in jobs if job.output.exists()]
