@@ -19,18 +19,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from rows import write_rows
+from seconds import scored_fit
 
-import ff3d
 from ff3d.fields.checkpoint import FitError
 from ff3d.fields.config import PAPER_MAPPINGS
 from ff3d.fields.field import OccupancyField
 from ff3d.fields.mapping import make_mapping
 from ff3d.fields.optimise import Adam, RecordedStep, Step
-from ff3d.fitting import train
 from ff3d.geometry.coordinates import UnitCube
 from ff3d.geometry.cores import configure_process
-from ff3d.labels.oracles import load_surface
-from ff3d.metrics import iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets
 from ff3d.settings import FitConfig, make_config
 
@@ -72,20 +69,18 @@ def config_of(what: str, seconds: float) -> FitConfig:
 def fit_rows(folder: Path, name: str, whats: list[str], budgets: list[float]) -> list[list[Any]]:
     """What was fitted, its seconds and those without a step, millions of samples a second, IoU."""
     path, tests = folder / "meshes" / f"{name}.obj", load_test_sets(folder / "testsets" / f"{name}.npz")
-    train(load_surface(ff3d.load_mesh(path)), make_config("plain", steps=20), held_out={})
+    scored_fit(path, make_config("plain", steps=20), tests)
     rows: list[list[Any]] = []
     for what in whats:
         for seconds in budgets:
-            mesh, begun = ff3d.load_mesh(path), time.perf_counter()
-            surface, config = load_surface(mesh), config_of(what, seconds)
+            config = config_of(what, seconds)
             try:
-                fit = train(surface, config, held_out={}, spent=time.perf_counter() - begun)
+                fit, scores = scored_fit(path, config, tests)
             except FitError as error:
                 rows.append([name, f"{what}, {seconds:g} s", str(error), "", "", "", "", ""])
             else:
                 progress = fit.progress
                 rate = progress.step * config.optimiser.batch_size / progress.seconds / 1e6
-                scores = [iou(fit.field.contains, tests[kind]) for kind in TEST_KINDS]
                 rows.append([name, f"{what}, {seconds:g} s", progress.seconds, progress.labelling, rate, *scores])
             print(*rows[-1], flush=True)
     return rows

@@ -18,7 +18,6 @@ import argparse
 import re
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ from rows import write_rows
 
 import ff3d
 from ff3d.fields.checkpoint import FitError
-from ff3d.fitting import train
+from ff3d.fitting import Fit, train
 from ff3d.labels.oracles import Shape, load_surface
-from ff3d.metrics import iou
+from ff3d.metrics import LabelledPoints, iou
 from ff3d.points.test_sets import TEST_KINDS, load_test_sets, test_points
-from ff3d.settings import make_config
+from ff3d.settings import FitConfig, make_config
 
 POINTS, SEED = 131_072, 12345  # of test sets that are drawn
 
@@ -64,6 +63,12 @@ def test_sets(folder: Path, out: Path, name: str, shape: Shape) -> Path:
     return kept
 
 
+def scored_fit(path: Path, config: FitConfig, tests: dict[str, LabelledPoints]) -> tuple[Fit, list[float]]:
+    """A fit whose seconds begin when its mesh has been read, and its IoU on each of `TEST_KINDS`."""
+    fit = train(ff3d.load_mesh(path), config, held_out={})
+    return fit, [iou(fit.field.contains, tests[kind]) for kind in TEST_KINDS]
+
+
 def main() -> None:
     """Fit, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,18 +94,13 @@ def main() -> None:
         for seconds in options.seconds:
             for preset in options.presets:
                 for seed in options.seeds:
-                    mesh = ff3d.load_mesh(path)
-                    begun = time.perf_counter()
-                    surface = load_surface(mesh)
-                    config, spent = make_config(preset, seconds=seconds, seed=seed), time.perf_counter() - begun
                     try:
-                        fit = train(surface, config, held_out={}, spent=spent)
+                        fit, scores = scored_fit(path, make_config(preset, seconds=seconds, seed=seed), tests)
                     except FitError as error:
                         print(name, preset, f"{seconds:g} s", seed, error, flush=True)
                         continue
                     fit.field.save(options.out / "field.safetensors")
                     kilobytes = (options.out / "field.safetensors").stat().st_size / 1000
-                    scores = [iou(fit.field.contains, tests[kind]) for kind in TEST_KINDS]
                     row = [fit.progress.seconds, kilobytes, *scores]
                     rows[f"{preset}, {seconds:g} s"].append(row)
                     print(name, preset, f"{seconds:g} s", seed, " ".join(f"{value:.4f}" for value in row), flush=True)
