@@ -1,6 +1,7 @@
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType
 
 # Tests run side by side, one process a core (`make test`): a thread each then, set before torch and numpy read it.
@@ -51,6 +52,22 @@ def _coarse_pictures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "SAMPLES", 1)
         yield
+
+
+@pytest.fixture(scope="session")
+def noting():
+    """An executor that notes what memory each job may use."""
+    from ff3d.jobs import Executor
+
+    @dataclass(frozen=True)
+    class Noting(Executor):
+        noted: list = field(default_factory=list)
+
+        def outcomes(self, jobs):
+            self.noted.extend(job.max_memory for job in jobs)
+            yield from Executor().outcomes(jobs)
+
+    return Noting
 
 
 @contextmanager

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -140,19 +139,8 @@ def test_the_result_of_another_mesh_that_is_still_there_is_not_replaced(folder):
     close(folder / "same" / "box.ply")
 
 
-@dataclass(frozen=True)
-class Noting(Executor):
-    """One that notes what memory each job may use."""
-
-    noted: list = field(default_factory=list)
-
-    def outcomes(self, jobs):
-        self.noted.extend(job.max_memory for job in jobs)
-        yield from Executor().outcomes(jobs)
-
-
-def test_workers_share_out_the_memory_unless_it_is_given_or_elsewhere(folder):
-    beside, elsewhere = Noting(8), Noting(8, ray="auto")
+def test_workers_share_out_the_memory_unless_it_is_given_or_elsewhere(folder, noting):
+    beside, elsewhere = noting(8), noting(8, ray="auto")
     jobs = [*jobs_of(folder, ["box"]), Job(folder / "box.ply", folder / "out" / "other.ply", CONFIG, max_memory=10**9)]
     close_many(jobs, folder / "out" / ROWS, beside)
     assert 0 < beside.noted[0] < available_memory() / 7

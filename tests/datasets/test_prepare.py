@@ -8,7 +8,6 @@ import sys
 import tarfile
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -319,19 +318,8 @@ def test_an_input_is_never_written_over(meshes, tmp_path):
     assert "failure" not in prepare([scan], tmp_path / "out", 100)[0]
 
 
-@dataclass(frozen=True)
-class Noting(Executor):
-    """One that notes what memory each batch may use."""
-
-    noted: list = field(default_factory=list)
-
-    def outcomes(self, jobs):
-        self.noted.extend(job.max_memory for job in jobs)
-        yield from Executor().outcomes(jobs)
-
-
-def test_workers_share_out_the_memory_that_shapes_are_closed_in(meshes, tmp_path):
-    beside, config = Noting(8), make_sets_config(points=100, watertight=True, resolution=16)
+def test_workers_share_out_the_memory_that_shapes_are_closed_in(meshes, tmp_path, noting):
+    beside, config = noting(8), make_sets_config(points=100, watertight=True, resolution=16)
     prepare_sets(meshes[:1], tmp_path, config, executor=beside)
     assert 0 < beside.noted[0] < available_memory() / 7
     with pytest.raises(MemoryError, match="are available"):
